@@ -1,0 +1,61 @@
+# make            builds bin/tia2-engine
+# make bench      sets up, builds and runs the benchmark on the embedded model and set
+# make test       sets up, builds and runs all tests
+# make lint       checks the rules of CONTRIBUTING.md that a script can check
+# make asan       the tests under the address sanitizer, and Go's under its race detector and cgo checks
+# make parity     development: full-size models against the Python references (makes a venv)
+# make clean      removes what was built
+
+SHELL := /bin/bash
+BUILD := build
+JOBS  := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+
+# cgo links $(BUILD)/lib/libtia2.a, which Go's cache does not hash: a rebuilt library must count as a change.
+GO = CGO_CPPFLAGS="-DTIA2_LIB=$$(cksum < $(BUILD)/lib/libtia2.a | cut -d' ' -f1)" \
+     CGO_LDFLAGS="-L$(CURDIR)/$(BUILD)/lib $$(cat $(BUILD)/cgo_ldflags) $(SANITIZE_LDFLAGS)" go
+
+# Vulkan in software (Mesa's lavapipe) is hidden by ggml unless it is named; the tests use it where there is no GPU.
+TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
+
+.PHONY: build bench test lint asan parity clean setup native
+
+build: native
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/tia2-engine ./cmd/tia2-engine
+
+setup:
+	@third_party/install.sh
+
+native:
+	@cmake -S . -B $(BUILD) -G Ninja $(CMAKE_FLAGS) -Wno-dev > $(BUILD)-cmake.log 2>&1 || { cat $(BUILD)-cmake.log; exit 1; }
+	@rm -f $(BUILD)-cmake.log
+	@cmake --build $(BUILD) -j $(JOBS)
+
+bench: setup build
+	bin/tia2-engine bench
+
+test: setup build
+	$(BUILD)/bin/tia2_check
+	$(TEST_ENV) $(GO) vet ./...
+	$(TEST_ENV) $(GO) test -count=1 ./...
+	$(TEST_ENV) $(GO) test -count=1 -race -short ./cgo/... ./engine/... ./bench/...
+	GOEXPERIMENT=cgocheck2 $(TEST_ENV) $(GO) test -count=1 -short ./cgo/... ./engine
+	$(MAKE) lint
+
+asan:
+	$(MAKE) native BUILD=build-asan CMAKE_FLAGS=-DTIA2_SANITIZE=ON
+	build-asan/bin/tia2_check
+	$(MAKE) go-asan BUILD=build-asan SANITIZE_LDFLAGS="-fsanitize=address,undefined"
+
+.PHONY: go-asan
+go-asan:
+	$(GO) test -count=1 -short -asan ./cgo/... ./engine
+
+lint:
+	@.ci/lint $(BUILD)
+
+parity: build
+	bench/parity/run.sh
+
+clean:
+	rm -rf build build-asan bin

@@ -1,0 +1,355 @@
+package throughput
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gonum.org/v1/gonum/blas"
+	"gonum.org/v1/gonum/blas/blas32"
+
+	"github.com/tia2-engine/tia2-engine/bench/profile"
+	"github.com/tia2-engine/tia2-engine/engine"
+)
+
+// Model is what the harness needs of an open model; *engine.Model is one.
+type Model interface {
+	Info() engine.Info
+	EncodePixels(ctx context.Context, px engine.Pixels) (engine.Embeddings, error)
+	EncodeTokens(ctx context.Context, ids [][]int32) (engine.Embeddings, error)
+	EncodeImages(ctx context.Context, images []engine.Image) (engine.Embeddings, error)
+	Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error)
+	SetProfile(on bool)
+	Profile() []engine.OpSample
+}
+
+var _ Model = (*engine.Model)(nil)
+
+// The towers that [Measure] knows.
+const (
+	TowerImage = "image"
+	TowerText  = "text"
+	TowerFile  = "file"
+	TowerPair  = "pair"
+	TowerE2E   = "e2e"
+)
+
+// Towers returns the names of all towers in the order in which they are best reported.
+func Towers() []string { return []string{TowerImage, TowerText, TowerFile, TowerPair, TowerE2E} }
+
+// DefaultTowers are those of a bench run that names none.
+func DefaultTowers() []string { return []string{TowerImage, TowerText, TowerPair, TowerE2E} }
+
+// Options say what [Measure] runs and for how long. The zero value of a field means its default.
+type Options struct {
+	Towers  []string       // default: DefaultTowers
+	Batches []int          // items a call, each >= 1; default 32
+	Texts   []string       // default: Texts; repeated where a batch needs more
+	Images  []engine.Image // of file and e2e; default: Pictures of 768 x 768; repeated where a batch needs more
+	PerPair int            // texts a call of pair and e2e; default TextSetSize
+
+	WarmUp  int           // calls before the timed ones, at least; default 2
+	MinRuns int           // timed calls before the spread may end it; default 10
+	MaxRuns int           // default 1000
+	MinTime time.Duration // of the timed calls together before the spread may end it; default 0.5 s
+	MaxTime time.Duration // of the timed calls of one tower; at least three calls are made; default 10 s
+	Spread  float64       // half width of the median's 95 % interval, relative, that is small enough; default 0.02
+
+	Threads int   // of the model, only reported
+	Peak    Peaks // of this machine, for peak_fraction; zeros: unknown
+	// Bandwidth of this machine in 1e9 bytes a second, for the roof of the ops.
+	Bandwidth float64
+	Ops       bool // profile one more call of every run
+
+	// Progress, when set, is told before each run what it will be and how many of all are done.
+	Progress func(stage string, done, total int)
+}
+
+// PictureSide is the side in pixels of the pictures of file and e2e, that of the images of TIA2.
+const PictureSide = 768
+
+func (o Options) withDefaults() (Options, error) {
+	setDefault(&o.PerPair, TextSetSize)
+	setDefault(&o.WarmUp, 2)
+	setDefault(&o.MinRuns, 10)
+	setDefault(&o.MaxRuns, 1000)
+	setDefault(&o.MinTime, time.Second/2)
+	setDefault(&o.MaxTime, 10*time.Second)
+	setDefault(&o.Spread, 0.02)
+	if len(o.Towers) == 0 {
+		o.Towers = DefaultTowers()
+	}
+	if len(o.Batches) == 0 {
+		o.Batches = []int{32}
+	}
+	for _, tower := range o.Towers {
+		if !slices.Contains(Towers(), tower) {
+			return o, fmt.Errorf("tower %q: expected one of %v", tower, Towers())
+		}
+	}
+	for _, batch := range o.Batches {
+		if batch < 1 {
+			return o, fmt.Errorf("batch %d: expected at least 1", batch)
+		}
+	}
+	if o.PerPair < 0 || o.WarmUp < 0 || o.MinRuns < 0 || o.MaxRuns < 0 || o.MinTime < 0 || o.MaxTime < 0 || o.Spread < 0 {
+		return o, errors.New("run counts, times and the spread must not be negative")
+	}
+	return o, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Measure runs each tower with each batch size and returns one Run for each, in that order. When a run fails or ctx is
+// cancelled, the runs that were finished come with the error.
+func Measure(ctx context.Context, m Model, opt Options) ([]Run, error) {
+	return measure(ctx, m, opt, time.Now)
+}
+
+func measure(ctx context.Context, m Model, opt Options, now func() time.Time) ([]Run, error) {
+	opt, err := opt.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	h := &harness{model: m, info: m.Info(), opt: opt, now: now}
+	var runs []Run
+	total := len(opt.Towers) * len(opt.Batches)
+	for _, tower := range opt.Towers {
+		for _, batch := range opt.Batches {
+			if opt.Progress != nil {
+				opt.Progress(fmt.Sprintf("%s %s, batch %d", h.info.Spec, tower, batch), len(runs), total)
+			}
+			run, err := h.run(ctx, tower, batch)
+			if err != nil {
+				return runs, fmt.Errorf("%s of %s, batch %d: %w", tower, h.info.Spec, batch, err)
+			}
+			runs = append(runs, run)
+		}
+	}
+	return runs, nil
+}
+
+// harness measures one model.
+type harness struct {
+	model    Model
+	info     engine.Info
+	opt      Options
+	now      func() time.Time
+	pictures []engine.Image // made when first needed
+}
+
+// work is one tower with its inputs.
+type work struct {
+	call  func(context.Context) error
+	items int     // of one call
+	item  string  // what an item is
+	texts int     // of one call of pair and e2e
+	flops float64 // of one call
+}
+
+func (h *harness) run(ctx context.Context, tower string, batch int) (Run, error) {
+	w, err := h.work(tower, batch)
+	if err != nil {
+		return Run{}, err
+	}
+	resetRSSPeak()
+	s, err := sampler{opt: h.opt, now: h.now}.sample(ctx, w.call)
+	if err != nil {
+		return Run{}, err
+	}
+	run := Run{
+		Model: h.info.Spec, Tower: tower, Backend: h.info.Backend, DType: h.info.DType, Batch: batch, Threads: h.opt.Threads,
+		Latency: latency(s.ms), RSSPeakMB: round(float64(rssPeakBytes()) / 1e6),
+		Device: h.info.Device, Item: w.item, Texts: w.texts, WeightsMB: round(float64(h.info.WeightsBytes) / 1e6),
+		Calls: len(s.ms), Stop: s.stop, TimeS: round(s.total.Seconds()), WarmUpS: round(s.warmUp.Seconds()),
+	}
+	seconds := median(s.ms) / 1e3
+	perItem := w.flops / float64(w.items)
+	run.ItemsPS = round(float64(w.items) / seconds)
+	run.GFLOPPerItem = round(perItem / 1e9)
+	run.GFLOPS = round(w.flops / seconds / 1e9)
+	if peak := h.peak(); peak > 0 {
+		fraction := round(w.flops / seconds / 1e9 / peak)
+		run.PeakFraction = &fraction
+	}
+	if rel := medianSpread(s.ms); rel != spreadUnknown {
+		rel = round(rel)
+		run.Spread = &rel
+	}
+	for _, ms := range s.ms {
+		run.SamplesMS = append(run.SamplesMS, round(ms))
+	}
+	if h.opt.Ops {
+		return run, h.profileOps(ctx, &run, w)
+	}
+	return run, nil
+}
+
+// profileOps makes one call with the op profile on. It comes after the timed calls, which it would slow.
+func (h *harness) profileOps(ctx context.Context, run *Run, w work) error {
+	h.model.SetProfile(true)
+	defer h.model.SetProfile(false)
+	if err := runOnce(ctx, w.call); err != nil {
+		return err
+	}
+	run.OpSamples = h.model.Profile()
+	run.Ops = profile.Rows(run.OpSamples, profile.Roof{
+		F32GFLOPS: h.opt.Peak.F32, BF16GFLOPS: h.opt.Peak.BF16, Int8GOPS: h.opt.Peak.Int8,
+		BandwidthGBs: h.opt.Bandwidth, DType: run.DType, CPU: run.Backend == "cpu",
+	})
+	for i := range run.Ops {
+		row := &run.Ops[i]
+		for _, x := range []*float64{&row.TimeMS, &row.Share, &row.GFLOPS, &row.GBs, row.RoofFraction} {
+			if x != nil {
+				*x = round(*x)
+			}
+		}
+	}
+	return nil
+}
+
+// peak returns the measured peak of the model's dtype, 0 where none was: the machine's peaks are those of its CPU.
+func (h *harness) peak() float64 {
+	if h.info.Backend != "cpu" {
+		return 0
+	}
+	switch h.info.DType {
+	case "f32":
+		return h.opt.Peak.F32
+	case "bf16":
+		return h.opt.Peak.BF16
+	case "int8", "q8_0":
+		return h.opt.Peak.Int8
+	}
+	return 0
+}
+
+func (h *harness) work(tower string, batch int) (work, error) {
+	switch tower {
+	case TowerImage:
+		px := noisePixels(batch, h.info.ImageSize)
+		return work{items: batch, item: "image", flops: float64(batch) * h.info.ImageFLOPs, call: func(ctx context.Context) error {
+			_, err := h.model.EncodePixels(ctx, px)
+			return err
+		}}, nil
+	case TowerText:
+		ids, flops, err := h.tokens(batch)
+		return work{items: batch, item: "text", flops: flops, call: func(ctx context.Context) error {
+			_, err := h.model.EncodeTokens(ctx, ids)
+			return err
+		}}, err
+	case TowerPair:
+		return h.pairWork(batch)
+	case TowerFile:
+		images, err := h.images(batch)
+		return work{items: batch, item: "image", flops: float64(batch) * h.info.ImageFLOPs, call: func(ctx context.Context) error {
+			_, err := h.model.EncodeImages(ctx, images)
+			return err
+		}}, err
+	}
+	return h.endToEndWork(batch)
+}
+
+// pairWork scores batch images against a prompt set, from pixels and token ids. Its item is a pair.
+func (h *harness) pairWork(batch int) (work, error) {
+	px := noisePixels(batch, h.info.ImageSize)
+	ids, flops, err := h.tokens(h.opt.PerPair)
+	if err != nil {
+		return work{}, err
+	}
+	scores := make([]float32, batch*len(ids))
+	return work{
+		items: batch * len(ids), item: "pair", texts: len(ids),
+		flops: float64(batch)*h.info.ImageFLOPs + flops + h.similarityFLOPs(batch, len(ids)),
+		call: func(ctx context.Context) error {
+			images, err := h.model.EncodePixels(ctx, px)
+			if err != nil {
+				return err
+			}
+			texts, err := h.model.EncodeTokens(ctx, ids)
+			if err != nil {
+				return err
+			}
+			similarities(scores, images, texts, h.info.LogitScale)
+			return nil
+		},
+	}, nil
+}
+
+// endToEndWork scores batch encoded pictures against a prompt set. Its item is an image: what a user waits for.
+func (h *harness) endToEndWork(batch int) (work, error) {
+	images, err := h.images(batch)
+	if err != nil {
+		return work{}, err
+	}
+	texts := h.texts(h.opt.PerPair)
+	_, flops, err := h.tokens(h.opt.PerPair)
+	return work{
+		items: batch, item: "image", texts: len(texts),
+		flops: float64(batch)*h.info.ImageFLOPs + flops + h.similarityFLOPs(batch, len(texts)),
+		call: func(ctx context.Context) error {
+			_, err := h.model.Score(ctx, images, texts)
+			return err
+		},
+	}, err
+}
+
+func (h *harness) similarityFLOPs(images, texts int) float64 {
+	return 2 * float64(images) * float64(texts) * float64(h.info.EmbedDim)
+}
+
+// similarities writes scale * image . text to scores [images, texts].
+func similarities(scores []float32, images, texts engine.Embeddings, scale float32) {
+	matrix := func(rows, cols int, data []float32) blas32.General {
+		return blas32.General{Rows: rows, Cols: cols, Stride: cols, Data: data}
+	}
+	blas32.Gemm(blas.NoTrans, blas.Trans, scale, matrix(images.N, images.Dim, images.Data),
+		matrix(texts.N, texts.Dim, texts.Data), 0, matrix(images.N, texts.N, scores))
+}
+
+// texts returns n texts, repeated from the start where there are fewer.
+func (h *harness) texts(n int) []string {
+	if len(h.opt.Texts) == 0 {
+		return Texts(n)
+	}
+	return repeat(h.opt.Texts, n)
+}
+
+// tokens returns the ids of n texts and the operations that they cost together.
+func (h *harness) tokens(n int) (ids [][]int32, flops float64, err error) {
+	ids, err = tokenIDs(h.model, h.info, h.texts(n))
+	for _, row := range ids {
+		flops += h.info.TextFLOPs(len(row))
+	}
+	return ids, flops, err
+}
+
+// images returns n encoded pictures.
+func (h *harness) images(n int) ([]engine.Image, error) {
+	if len(h.opt.Images) > 0 {
+		return repeat(h.opt.Images, n), nil
+	}
+	if len(h.pictures) < n {
+		pictures, err := Pictures(n, PictureSide)
+		if err != nil {
+			return nil, err
+		}
+		h.pictures = pictures
+	}
+	return h.pictures[:n], nil
+}
+
+func repeat[T any](list []T, n int) []T {
+	out := make([]T, n)
+	for i := range out {
+		out[i] = list[i%len(list)]
+	}
+	return out
+}

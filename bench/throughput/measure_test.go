@@ -1,0 +1,345 @@
+package throughput
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image/jpeg"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tia2-engine/tia2-engine/engine"
+)
+
+const ms = time.Millisecond
+
+// steady is a script with a tenth of a percent of noise.
+var steady = []time.Duration{100*ms + 100*time.Microsecond, 100 * ms, 100*ms - 100*time.Microsecond}
+
+func TestSampleStops(t *testing.T) {
+	noisy := []time.Duration{50 * ms, 150 * ms, 80 * ms, 200 * ms}
+	tests := []struct {
+		name   string
+		script []time.Duration
+		opt    Options
+		stop   string
+		runs   int
+	}{
+		{"steady stops at the least runs", steady, Options{}, reasonSpread, 10},
+		{"steady and short goes on until the least time", []time.Duration{1 * ms}, Options{}, reasonSpread, 500},
+		{"noise runs until the time is up", noisy, Options{MaxTime: 6 * time.Second}, reasonTime, 50},
+		{"a wide spread is enough when asked for", noisy, Options{Spread: 2}, reasonSpread, 10},
+		{"at most MaxRuns", noisy, Options{MaxRuns: 25}, reasonRuns, 25},
+		{"a slow call is made three times", []time.Duration{time.Minute}, Options{}, reasonTime, 3},
+		{"a clock that stands still", []time.Duration{0}, Options{MaxRuns: 20}, reasonRuns, 20},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(tt.script...)
+			opt, err := tt.opt.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := sampler{opt: opt, now: f.now}.sample(t.Context(), f.step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			most := tt.runs
+			if tt.stop == reasonSpread { // which is not looked at after every call
+				most += tt.runs / 9
+			}
+			if got.stop != tt.stop || len(got.ms) < tt.runs || len(got.ms) > most {
+				t.Errorf("stopped for %q after %d runs, want %q after %d", got.stop, len(got.ms), tt.stop, tt.runs)
+			}
+		})
+	}
+}
+
+func TestWarmUp(t *testing.T) {
+	tests := []struct {
+		name  string
+		step  time.Duration
+		calls int
+	}{
+		{"at least two", 200 * ms, 2},
+		{"until the time is over", 10 * ms, 10},
+		{"never more than a quarter of the time", 3 * time.Second, 1},
+		{"a bound without a clock", 0, warmUpRunsMax},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFake(tt.step)
+			opt, _ := Options{MaxRuns: 3}.withDefaults()
+			s, err := sampler{opt: opt, now: f.now}.sample(t.Context(), f.step)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := f.calls - len(s.ms); got != tt.calls {
+				t.Errorf("%d warm-up calls, want %d", got, tt.calls)
+			}
+		})
+	}
+}
+
+func TestPercentiles(t *testing.T) {
+	var hundred []float64
+	for i := 100; i >= 1; i-- {
+		hundred = append(hundred, float64(i))
+	}
+	tests := []struct {
+		ms   []float64
+		want Latency
+	}{
+		{[]float64{7}, Latency{7, 7, 7}},
+		{[]float64{3, 1, 2}, Latency{2, 3, 3}},
+		{[]float64{4, 1, 3, 2}, Latency{2.5, 4, 4}},
+		{hundred, Latency{50.5, 90, 99}},
+	}
+	for _, tt := range tests {
+		before := slices.Clone(tt.ms)
+		if got := latency(tt.ms); got != tt.want {
+			t.Errorf("latency(%d values) = %+v, want %+v", len(tt.ms), got, tt.want)
+		}
+		if !slices.Equal(before, tt.ms) {
+			t.Errorf("latency changed the order of its argument")
+		}
+	}
+}
+
+func TestMedianSpread(t *testing.T) {
+	if got := medianSpread([]float64{1, 2, 3, 4, 5}); got != spreadUnknown {
+		t.Errorf("five values: %v, want unknown: no 95 %% interval exists", got)
+	}
+	// ten values: order statistics 2 and 9 make the interval (97.9 %; binomial, n = 10, p = 1/2)
+	xs := []float64{91, 92, 93, 94, 100, 100, 106, 107, 108, 500}
+	if got, want := medianSpread(xs), (108.0-92)/2/100; math.Abs(got-want) > 1e-12 {
+		t.Errorf("ten values: %v, want %v", got, want)
+	}
+}
+
+func TestMeasureFigures(t *testing.T) {
+	f := newFake(steady...)
+	f.info.EmbedDim, f.info.ImageFLOPs = 4096, 1e6 // so that the similarities weigh enough to be seen
+	opt := Options{
+		Towers: Towers(), Batches: []int{4}, PerPair: 3, Texts: []string{"one", "two words"}, Threads: 2,
+		Images: []engine.Image{{Name: "x", Data: []byte("x")}}, Peak: Peaks{F32: 160},
+	}
+	runs, err := measure(t.Context(), f, opt, f.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// "one" is 3 tokens, "two words" 4; a text of T tokens costs T*1e6 + T*T*1e3 + 10
+	one, two := 3e6+9e3+10, 4e6+16e3+10
+	threeTexts := 2*one + two
+	similarity := 2.0 * 4 * 3 * 4096
+	want := []struct {
+		tower, item string
+		items       float64
+		texts       int
+		flops       float64 // of a call
+		seconds     float64
+	}{
+		{TowerImage, "image", 4, 0, 4 * 1e6, 0.1},
+		{TowerText, "text", 4, 0, 2*one + 2*two, 0.1},
+		{TowerFile, "image", 4, 0, 4 * 1e6, 0.1},
+		{TowerPair, "pair", 12, 3, 4*1e6 + threeTexts + similarity, 0.2}, // two calls of the model
+		{TowerE2E, "image", 4, 3, 4*1e6 + threeTexts + similarity, 0.1},
+	}
+	if len(runs) != len(want) {
+		t.Fatalf("%d runs, want %d", len(runs), len(want))
+	}
+	for i, w := range want {
+		r := runs[i]
+		if r.Tower != w.tower || r.Item != w.item || r.Texts != w.texts || r.Batch != 4 || r.Threads != 2 || r.Model != "random:tiny" {
+			t.Errorf("run %d is %+v, want %+v", i, r, w)
+		}
+		near(t, w.tower+" items/s", r.ItemsPS, w.items/w.seconds)
+		near(t, w.tower+" GFLOP/item", r.GFLOPPerItem, w.flops/w.items/1e9)
+		near(t, w.tower+" GFLOP/s", r.GFLOPS, w.flops/w.seconds/1e9)
+		if r.PeakFraction == nil {
+			t.Fatalf("%s: no peak fraction", w.tower)
+		}
+		near(t, w.tower+" peak fraction", *r.PeakFraction, w.flops/w.seconds/1e9/160)
+	}
+	if len(f.seen.images) != 4 || !slices.Equal(f.seen.texts, []string{"one", "two words", "one"}) {
+		t.Errorf("e2e got %d images and texts %q", len(f.seen.images), f.seen.texts)
+	}
+	if f.seen.pixels.N != 4 || len(f.seen.pixels.U8) != 4*16*16*3 {
+		t.Errorf("pixels: %d pictures in %d bytes", f.seen.pixels.N, len(f.seen.pixels.U8))
+	}
+}
+
+func near(t *testing.T, what string, got, want float64) {
+	t.Helper()
+	if !(math.Abs(got-want) <= 1e-5*math.Abs(want)+1e-12) {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func TestPeakFraction(t *testing.T) {
+	peak := Peaks{F32: 100, BF16: 200, Int8: 400}
+	for _, tt := range []struct {
+		backend, dtype string
+		want           float64
+	}{
+		{"cpu", "f32", 100}, {"cpu", "bf16", 200}, {"cpu", "int8", 400}, {"cpu", "f16", 0}, {"vulkan", "f32", 0},
+	} {
+		h := harness{info: engine.Info{Backend: tt.backend, DType: tt.dtype}, opt: Options{Peak: peak}}
+		if got := h.peak(); got != tt.want {
+			t.Errorf("%s %s: peak %v, want %v", tt.backend, tt.dtype, got, tt.want)
+		}
+	}
+}
+
+func TestMeasureProfiles(t *testing.T) {
+	f := newFake(steady...)
+	opt := Options{Towers: []string{TowerImage}, Ops: true, Peak: Peaks{F32: 300}, Bandwidth: 10}
+	runs, err := measure(t.Context(), f, opt, f.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.profiled != 1 || f.profiling {
+		t.Errorf("%d profiled calls, still on: %v; want one, off", f.profiled, f.profiling)
+	}
+	ops := runs[0].Ops
+	if len(ops) != 2 || ops[0].Op != "image/blk.*/attn/qkv" || ops[0].Count != 2 || ops[0].TimeMS != 4 || ops[0].GFLOPS != 150 {
+		t.Errorf("ops %+v", ops)
+	}
+	report := Report{Runs: runs}
+	if recs := report.Recordings(); len(recs) != 1 || len(recs[0].Samples) != 2 || recs[0].Labels["batch"] != "32" {
+		t.Errorf("recordings %+v", recs)
+	}
+}
+
+func TestMeasureKeepsFinishedRuns(t *testing.T) {
+	t.Run("failure", func(t *testing.T) {
+		f := newFake(steady...)
+		f.fail = 15 // in the second tower: the first takes 12 calls
+		runs, err := measure(t.Context(), f, Options{Towers: []string{TowerImage, TowerText}}, f.now)
+		if len(runs) != 1 || !errors.Is(err, errFake) || !strings.Contains(err.Error(), "text of random:tiny, batch 32") {
+			t.Errorf("%d runs, error %v", len(runs), err)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		f := newFake(steady...)
+		f.cancel, f.when = cancel, 15
+		runs, err := measure(ctx, f, Options{Towers: []string{TowerImage, TowerText}}, f.now)
+		if len(runs) != 1 || !errors.Is(err, context.Canceled) {
+			t.Errorf("%d runs, error %v", len(runs), err)
+		}
+	})
+}
+
+func TestMeasureRefuses(t *testing.T) {
+	for _, opt := range []Options{{Towers: []string{"audio"}}, {Batches: []int{0}}, {Batches: []int{8, -1}}, {MaxTime: -1}, {Spread: -0.1}} {
+		f := newFake(steady...)
+		if runs, err := measure(t.Context(), f, opt, f.now); err == nil || f.calls > 0 {
+			t.Errorf("%+v: %d runs, want an error before any call", opt, len(runs))
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var got []string
+	f := newFake(steady...)
+	opt := Options{Towers: []string{TowerImage}, Batches: []int{1, 8}, Progress: func(stage string, done, total int) {
+		got = append(got, stage)
+		if total != 2 || done != len(got)-1 {
+			t.Errorf("done %d of %d", done, total)
+		}
+	}}
+	if _, err := measure(t.Context(), f, opt, f.now); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"random:tiny image, batch 1", "random:tiny image, batch 8"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestTexts(t *testing.T) {
+	texts := Texts(100)
+	if len(texts) != 100 || texts[0] != "a realistic photo of an airplane and an apple" ||
+		texts[TextSetSize] != "a realistic photo of an airplane and a bicycle" {
+		t.Errorf("%d texts, %q", len(texts), texts[:2])
+	}
+	unique := map[string]bool{}
+	for _, text := range Texts(66 * TextSetSize) {
+		unique[text] = true
+	}
+	// a thing alone is in the sets of every pair it is part of
+	if want := 66*25 + 12*4; len(unique) != want {
+		t.Errorf("%d distinct texts in 66 sets, want %d", len(unique), want)
+	}
+	if got := Texts(3000); got[66*TextSetSize] != got[0] {
+		t.Errorf("text %d is %q, want the first again", 66*TextSetSize, got[66*TextSetSize])
+	}
+	if len(Texts(0)) != 0 {
+		t.Error("Texts(0) is not empty")
+	}
+}
+
+func TestTokenIDs(t *testing.T) {
+	info := engine.Info{Spec: "m", VocabSize: 100, Context: 6}
+	ids, err := tokenIDs(newFake(), info, []string{"a b a", "one two three four five six", ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := []int{len(ids[0]), len(ids[1]), len(ids[2])}; !slices.Equal(got, []int{5, 6, 2}) {
+		t.Errorf("lengths %v, want 5, 6 (the context), 2", got)
+	}
+	for _, row := range ids {
+		for i, id := range row {
+			if last := i == len(row)-1; (id == 98) != (i == 0) || (id == 99) != last || id < 0 {
+				t.Errorf("row %v: start 98 first, end 99 last, words below", row)
+			}
+		}
+	}
+	if ids[0][1] != ids[0][3] || ids[0][1] == ids[0][2] {
+		t.Errorf("row %v: the same word must have the same id", ids[0])
+	}
+	own, err := tokenIDs(wordModel{newFake()}, info, []string{"four"})
+	if err != nil || len(own[0]) != 4 {
+		t.Errorf("the model's tokenizer was not used: %v, %v", own, err)
+	}
+	if _, err := tokenIDs(newFake(), engine.Info{Spec: "m"}, []string{"x"}); err == nil {
+		t.Error("no vocabulary: want an error")
+	}
+}
+
+func TestPictures(t *testing.T) {
+	a, err := Pictures(2, 96)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := Pictures(2, 96)
+	if !bytes.Equal(a[1].Data, b[1].Data) || bytes.Equal(a[0].Data, a[1].Data) || a[0].Name == a[1].Name {
+		t.Error("pictures must be the same every time and differ from each other")
+	}
+	img, err := jpeg.Decode(bytes.NewReader(a[0].Data))
+	if err != nil || img.Bounds().Dx() != 96 || img.Bounds().Dy() != 96 {
+		t.Errorf("picture: %v", err)
+	}
+}
+
+func TestSimilarities(t *testing.T) {
+	images := engine.Embeddings{N: 2, Dim: 2, Data: []float32{1, 0, 0, 1}}
+	texts := engine.Embeddings{N: 3, Dim: 2, Data: []float32{1, 2, 3, 4, 5, 6}}
+	scores := make([]float32, 6)
+	similarities(scores, images, texts, 10)
+	if want := []float32{10, 30, 50, 20, 40, 60}; !slices.Equal(scores, want) {
+		t.Errorf("%v, want %v", scores, want)
+	}
+}
+
+func TestRSSPeak(t *testing.T) {
+	resetRSSPeak()
+	if got := rssPeakBytes(); got != 0 && (got < 1<<20 || got > 1<<40) {
+		t.Errorf("%d bytes resident", got)
+	}
+}

@@ -1,0 +1,206 @@
+package throughput
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/tia2-engine/tia2-engine/bench/profile"
+	"github.com/tia2-engine/tia2-engine/bench/report"
+)
+
+// column makes one column of a table of T.
+type column[T any] struct {
+	name    string
+	numeric bool
+	cell    func(T) string
+}
+
+func makeTable[T any](title string, items []T, columns []column[T]) report.Table {
+	t := report.Table{Title: title}
+	for _, c := range columns {
+		t.Header = append(t.Header, c.name)
+		t.Numeric = append(t.Numeric, c.numeric)
+	}
+	for _, item := range items {
+		row := make([]string, len(columns))
+		for i, c := range columns {
+			row[i] = c.cell(item)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// Heading describes the machine and the engine in two lines.
+func (r *Report) Heading() string {
+	m, e := r.Machine, r.Engine
+	isa := e.ISA
+	if isa == "" {
+		isa = "unknown"
+	}
+	return fmt.Sprintf("%s, %d cores, %s/%s; with %d threads f32 %s, bf16 %s GFLOP/s, int8 %s GOP/s, memory %s GB/s\n"+
+		"tia2-engine %s, ggml %s, oneDNN %s, kernels %s",
+		m.CPU, m.Cores, m.OS, m.Arch, m.PeakThreads, orDash(m.PeakGFLOPS.F32), orDash(m.PeakGFLOPS.BF16),
+		orDash(m.PeakGFLOPS.Int8), orDash(m.BandwidthGBs), dash(e.Engine), dash(e.GGML), dash(e.OneDNN), isa)
+}
+
+// RunsTable lists the runs as people read them: four digits, percent.
+func (r *Report) RunsTable() report.Table {
+	return makeTable("throughput", r.Runs, []column[Run]{
+		{"model", false, func(r Run) string { return r.Model }},
+		{"tower", false, func(r Run) string { return r.Tower }},
+		{"backend", false, func(r Run) string { return r.Backend }},
+		{"dtype", false, func(r Run) string { return r.DType }},
+		{"batch", true, func(r Run) string { return strconv.Itoa(r.Batch) }},
+		{"threads", true, func(r Run) string { return strconv.Itoa(r.Threads) }},
+		{"items/s", true, func(r Run) string { return digits(r.ItemsPS) }},
+		{"item", false, func(r Run) string { return r.Item }},
+		{"±", true, func(r Run) string { return percent(r.Spread) }},
+		{"p50 ms", true, func(r Run) string { return digits(r.Latency.P50) }},
+		{"p90 ms", true, func(r Run) string { return digits(r.Latency.P90) }},
+		{"p99 ms", true, func(r Run) string { return digits(r.Latency.P99) }},
+		{"GFLOP/item", true, func(r Run) string { return digits(r.GFLOPPerItem) }},
+		{"GFLOP/s", true, func(r Run) string { return digits(r.GFLOPS) }},
+		{"of peak", true, func(r Run) string { return percent(r.PeakFraction) }},
+		{"RSS MB", true, func(r Run) string { return orDash(r.RSSPeakMB) }},
+		{"calls", true, func(r Run) string { return strconv.Itoa(r.Calls) }},
+	})
+}
+
+// RunsCSV lists the runs for programs: the names and numbers of the JSON.
+func (r *Report) RunsCSV() report.Table {
+	return makeTable("", r.Runs, []column[Run]{
+		{"model", false, func(r Run) string { return r.Model }},
+		{"tower", false, func(r Run) string { return r.Tower }},
+		{"backend", false, func(r Run) string { return r.Backend }},
+		{"device", false, func(r Run) string { return r.Device }},
+		{"dtype", false, func(r Run) string { return r.DType }},
+		{"batch", true, func(r Run) string { return strconv.Itoa(r.Batch) }},
+		{"texts", true, func(r Run) string { return strconv.Itoa(r.Texts) }},
+		{"threads", true, func(r Run) string { return strconv.Itoa(r.Threads) }},
+		{"item", false, func(r Run) string { return r.Item }},
+		{"items_per_s", true, func(r Run) string { return number(r.ItemsPS) }},
+		{"spread", true, func(r Run) string { return optional(r.Spread) }},
+		{"latency_ms_p50", true, func(r Run) string { return number(r.Latency.P50) }},
+		{"latency_ms_p90", true, func(r Run) string { return number(r.Latency.P90) }},
+		{"latency_ms_p99", true, func(r Run) string { return number(r.Latency.P99) }},
+		{"gflop_per_item", true, func(r Run) string { return number(r.GFLOPPerItem) }},
+		{"gflops", true, func(r Run) string { return number(r.GFLOPS) }},
+		{"peak_fraction", true, func(r Run) string { return optional(r.PeakFraction) }},
+		{"rss_peak_mb", true, func(r Run) string { return number(r.RSSPeakMB) }},
+		{"weights_mb", true, func(r Run) string { return number(r.WeightsMB) }},
+		{"calls", true, func(r Run) string { return strconv.Itoa(r.Calls) }},
+		{"stop", false, func(r Run) string { return r.Stop }},
+	})
+}
+
+// OpsTable lists where the time of a profiled run went; without rows when the run was not profiled.
+func (r *Run) OpsTable() report.Table {
+	return makeTable("ops of "+r.Key().String(), r.Ops, []column[profile.Row]{
+		{"op", false, func(o profile.Row) string { return o.Op }},
+		{"shape", false, func(o profile.Row) string { return o.Shape }},
+		{"runs", true, func(o profile.Row) string { return strconv.FormatUint(o.Count, 10) }},
+		{"ms", true, func(o profile.Row) string { return digits(o.TimeMS) }},
+		{"share", true, func(o profile.Row) string { return percent(&o.Share) }},
+		{"GFLOP/s", true, func(o profile.Row) string { return orDash(o.GFLOPS) }},
+		{"GB/s", true, func(o profile.Row) string { return orDash(o.GBs) }},
+		{"of roof", true, func(o profile.Row) string { return percent(o.RoofFraction) }},
+		{"bound", false, func(o profile.Row) string { return o.Bound }},
+	})
+}
+
+// Table lists the changes. Warnings, notes and unmatched runs are the caller's to print, see [Comparison.Remarks].
+func (c Comparison) Table() report.Table {
+	return makeTable("compared with the older report", c.Changes, []column[Change]{
+		{"model", false, func(c Change) string { return c.Model }},
+		{"tower", false, func(c Change) string { return c.Tower }},
+		{"backend", false, func(c Change) string { return c.Backend }},
+		{"dtype", false, func(c Change) string { return c.DType }},
+		{"batch", true, func(c Change) string { return strconv.Itoa(c.Batch) }},
+		{"threads", true, func(c Change) string { return strconv.Itoa(c.Threads) }},
+		{"old items/s", true, func(c Change) string { return digits(c.OldItemsPS) }},
+		{"new items/s", true, func(c Change) string { return digits(c.NewItemsPS) }},
+		{"ratio", true, func(c Change) string { return strconv.FormatFloat(c.Ratio, 'f', 3, 64) }},
+		{"noise", true, func(c Change) string { return percent(c.Noise) }},
+		{"p", true, func(c Change) string { return pValue(c.P) }},
+		{"RSS ratio", true, func(c Change) string { return ratio(c.RSSRatio) }},
+		{"verdict", false, func(c Change) string { return string(c.Verdict) }},
+		{"note", false, func(c Change) string { return c.Note }},
+	})
+}
+
+// Remarks returns the lines to print with the table of changes: warnings first, then notes, runs that only one report
+// has, and the summary.
+func (c Comparison) Remarks() []string {
+	var out []string
+	for _, w := range c.Warnings {
+		out = append(out, "warning: "+w)
+	}
+	for _, n := range c.Notes {
+		out = append(out, "note: "+n)
+	}
+	for _, k := range c.OnlyOld {
+		out = append(out, "only in the older report: "+k.String())
+	}
+	for _, k := range c.OnlyNew {
+		out = append(out, "only in the new report: "+k.String())
+	}
+	return append(out, c.Summary())
+}
+
+// digits prints four significant digits, never fewer than the whole number and never an exponent.
+func digits(x float64) string {
+	if x == 0 || math.IsNaN(x) || math.IsInf(x, 0) {
+		return strconv.FormatFloat(x, 'g', -1, 64)
+	}
+	decimals := 3 - int(math.Floor(math.Log10(math.Abs(x))))
+	return strconv.FormatFloat(x, 'f', min(max(decimals, 0), 9), 64)
+}
+
+func number(x float64) string { return strconv.FormatFloat(x, 'f', -1, 64) }
+
+func optional(x *float64) string {
+	if x == nil {
+		return ""
+	}
+	return number(*x)
+}
+
+func orDash(x float64) string {
+	if x == 0 {
+		return "-"
+	}
+	return digits(x)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func percent(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*x*100, 'f', 1, 64) + " %"
+}
+
+func ratio(x *float64) string {
+	if x == nil {
+		return "-"
+	}
+	return strconv.FormatFloat(*x, 'f', 2, 64)
+}
+
+func pValue(p *float64) string {
+	switch {
+	case p == nil:
+		return "-"
+	case *p < 0.001:
+		return "<0.001"
+	}
+	return strconv.FormatFloat(*p, 'f', 3, 64)
+}

@@ -1,0 +1,179 @@
+package cgo
+
+// #include <stdlib.h>
+// #include "tia2.h"
+// #cgo noescape tia2_encode_images
+// #cgo nocallback tia2_encode_images
+// #cgo noescape tia2_encode_texts
+// #cgo nocallback tia2_encode_texts
+import "C"
+
+import (
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// Model owns one tia2_model. Its methods may be called from any goroutine; they run one at a time. Close it; a
+// forgotten one is freed by the GC, late.
+type Model struct {
+	mu      sync.Mutex    // the C object is not thread-safe
+	c       *C.tia2_model // nil once closed
+	cleanup runtime.Cleanup
+	info    ModelInfo
+}
+
+// ModelInfo is fixed when a model is opened. FLOPs count a multiply and an add as two.
+type ModelInfo struct {
+	Family, Device                                       string
+	EmbedDim, ImageSize, Context, VocabSize, ImageTokens int
+	LogitScale                                           float32 // already exp()-ed
+	WeightsBytes                                         uint64
+	ImageFLOPs                                           float64 // one image
+	TextFLOPsPerToken                                    float64 // one text of T tokens: T*PerToken + T*T*Attention + Pooled
+	TextFLOPsAttention, TextFLOPsPooled                  float64
+}
+
+// OpenModel opens the GGUF file at path on a device ("auto", "cpu", "Vulkan0", ...) with the given number of CPU
+// threads. Errors: ErrIO, ErrModel, ErrBackend, ErrMemory, ErrInvalid.
+func OpenModel(path, device string, threads int) (*Model, error) {
+	cPath, cDevice := C.CString(path), C.CString(device)
+	defer C.free(unsafe.Pointer(cPath))
+	defer C.free(unsafe.Pointer(cDevice))
+	opt := C.tia2_model_options{device: cDevice, n_threads: C.int32_t(threads)}
+	var c *C.tia2_model
+	var ce C.tia2_error
+	if rc := C.tia2_model_open(cPath, &opt, &c, &ce); rc != C.TIA2_OK {
+		return nil, newError("open model", rc, ce)
+	}
+	m := &Model{c: c, info: modelInfo(c)}
+	m.cleanup = runtime.AddCleanup(m, func(c *C.tia2_model) { C.tia2_model_free(c) }, c)
+	return m, nil
+}
+
+func modelInfo(c *C.tia2_model) ModelInfo {
+	var i C.tia2_model_info
+	C.tia2_model_info_get(c, &i)
+	return ModelInfo{
+		Family: C.GoString(&i.family[0]), Device: C.GoString(&i.device[0]),
+		EmbedDim: int(i.embed_dim), ImageSize: int(i.image_size), Context: int(i.context), VocabSize: int(i.vocab_size),
+		ImageTokens: int(i.image_tokens), LogitScale: float32(i.logit_scale), WeightsBytes: uint64(i.weights_bytes),
+		ImageFLOPs: float64(i.image_flops), TextFLOPsPerToken: float64(i.text_flops_per_token),
+		TextFLOPsAttention: float64(i.text_flops_attention), TextFLOPsPooled: float64(i.text_flops_pooled),
+	}
+}
+
+// Info describes the model. It stays valid after Close.
+func (m *Model) Info() ModelInfo { return m.info }
+
+// EncodeImagesU8 writes the embeddings, f32 [batch, D], of u8 pixels [batch, S, S, 3] to dst: L2-normalised, or at their
+// own length.
+func (m *Model) EncodeImagesU8(dst []float32, pixels []uint8, batch int, normalize bool) error {
+	return m.encodeImages(dst, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_U8, batch, normalize)
+}
+
+// EncodeImagesF32 does the same from normalised f32 pixels [batch, 3, S, S].
+func (m *Model) EncodeImagesF32(dst, pixels []float32, batch int, normalize bool) error {
+	return m.encodeImages(dst, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_F32, batch, normalize)
+}
+
+func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C.tia2_pixel_type, batch int, normalize bool) error {
+	if batch < 0 || n != batch*3*m.info.ImageSize*m.info.ImageSize {
+		return &Error{Op: "encode images", Msg: "pixels do not hold batch pictures of the model's size", kind: ErrInvalid}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return ErrClosed
+	}
+	var ce C.tia2_error
+	rc := C.tia2_encode_images(m.c, pixels, kind, C.int32_t(batch), flag(normalize), (*C.float)(unsafe.SliceData(dst)), C.size_t(len(dst)), &ce)
+	runtime.KeepAlive(m) // else the cleanup could free m.c during the call
+	if rc != C.TIA2_OK {
+		return newError("encode images", rc, ce)
+	}
+	return nil
+}
+
+func flag(on bool) C.int32_t {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// EncodeTexts writes the embeddings, f32 [B, D], of B texts to dst, as EncodeImagesU8 does. Text b is ids[offsets[b]:offsets[b+1]],
+// from its first special token to the one it is pooled at; offsets has B+1 entries.
+func (m *Model) EncodeTexts(dst []float32, ids, offsets []int32, normalize bool) error {
+	batch := len(offsets) - 1
+	if batch < 0 || int(offsets[batch]) != len(ids) {
+		return &Error{Op: "encode texts", Msg: "offsets do not end where the ids end", kind: ErrInvalid}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return ErrClosed
+	}
+	var ce C.tia2_error
+	rc := C.tia2_encode_texts(m.c, (*C.int32_t)(unsafe.SliceData(ids)), (*C.int32_t)(unsafe.SliceData(offsets)),
+		C.int32_t(batch), flag(normalize), (*C.float)(unsafe.SliceData(dst)), C.size_t(len(dst)), &ce)
+	runtime.KeepAlive(m)
+	if rc != C.TIA2_OK {
+		return newError("encode texts", rc, ce)
+	}
+	return nil
+}
+
+// OpSample is the time of one op, summed over Count runs.
+type OpSample struct {
+	Name, Shape  string
+	Count        uint64
+	Time         time.Duration
+	FLOPs, Bytes float64
+}
+
+// SetProfile turns the timing of single ops on, forgetting earlier samples, or off.
+func (m *Model) SetProfile(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return
+	}
+	C.tia2_profile_set(m.c, flag(on))
+	runtime.KeepAlive(m)
+}
+
+// Profile returns the samples since profiling was turned on, in order of first run.
+func (m *Model) Profile() []OpSample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return nil
+	}
+	buf := make([]C.tia2_op_sample, C.tia2_profile_read(m.c, nil, 0))
+	C.tia2_profile_read(m.c, unsafe.SliceData(buf), C.int32_t(len(buf)))
+	runtime.KeepAlive(m)
+	samples := make([]OpSample, len(buf))
+	for i := range buf {
+		s := &buf[i]
+		samples[i] = OpSample{
+			Name: C.GoString(&s.name[0]), Shape: C.GoString(&s.shape[0]), Count: uint64(s.count),
+			Time: time.Duration(s.ns), FLOPs: float64(s.flops), Bytes: float64(s.bytes),
+		}
+	}
+	return samples
+}
+
+// Close frees the C object. It waits for a running call. Closing twice is fine.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return nil
+	}
+	m.cleanup.Stop() // before the free, or it could run twice
+	C.tia2_model_free(m.c)
+	m.c = nil
+	return nil
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tia2-engine/tia2-engine/bench/align"
+	"github.com/tia2-engine/tia2-engine/engine"
+)
+
+// openModels opens the models that specs name, with the options of the flags. change, if not nil, has the last word on
+// those. The bar shows downloads and conversions.
+func (con *console) openModels(c *cli.Context, specs []string, bar *progress, change func(*engine.Options)) (models, error) {
+	opt, err := modelOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	opt.Progress = bar.loading
+	opt.Note = func(text string) { con.warnf("note: %s", text) }
+	if change != nil {
+		change(&opt)
+	}
+	var all models
+	for _, spec := range specs {
+		con.logf("opening %s", spec)
+		m, err := engine.Open(c.Context, spec, opt)
+		if err != nil {
+			all.close(&err)
+			return nil, err
+		}
+		all = append(all, m)
+		info := m.Info()
+		con.logf("%s: %s of %s, %s on %s, %d values an embedding, source sha256 %.16s", spec, info.Family, info.Name, info.DType, info.Device, info.EmbedDim, info.SourceSHA256)
+	}
+	return all, nil
+}
+
+// models are the open models of a command.
+type models []*engine.Model
+
+// close closes all models and adds their errors to *err.
+func (ms models) close(err *error) {
+	for _, m := range ms {
+		*err = errors.Join(*err, m.Close())
+	}
+}
+
+// rewardNames returns a name for the reward of each model: its own, or, where two models give the same one, that with
+// the model's name after it.
+func (ms models) rewardNames() []string {
+	count := map[string]int{}
+	for _, m := range ms {
+		count[m.Info().Reward]++
+	}
+	names := make([]string, len(ms))
+	taken := map[string]bool{}
+	for i, m := range ms {
+		info := m.Info()
+		name := info.Reward
+		if count[name] > 1 {
+			name += "_" + plainName(info)
+		}
+		unique := name
+		for n := 2; taken[unique]; n++ {
+			unique = fmt.Sprintf("%s_%d", name, n)
+		}
+		taken[unique] = true
+		names[i] = unique
+	}
+	return names
+}
+
+// plainName is the model's name without what would be odd in the name of a reward.
+func plainName(info engine.Info) string {
+	name := info.Name
+	if name == "" {
+		name = strings.TrimSuffix(filepath.Base(info.Spec), filepath.Ext(info.Spec))
+	}
+	return strings.Map(func(r rune) rune {
+		if r == ' ' || r == '/' || r == ',' || r < ' ' {
+			return '-'
+		}
+		return r
+	}, name)
+}
+
+// scorers returns the models with distinct names of their rewards.
+func (ms models) scorers() []align.Scorer {
+	names := ms.rewardNames()
+	scorers := make([]align.Scorer, len(ms))
+	for i, m := range ms {
+		scorers[i] = m
+		if names[i] != m.Info().Reward {
+			scorers[i] = align.Rename(m, names[i])
+		}
+	}
+	return scorers
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tia2-engine/tia2-engine/bench/align"
+	"github.com/tia2-engine/tia2-engine/bench/demo"
+	"github.com/tia2-engine/tia2-engine/bench/tia2"
+)
+
+// setFlags name the data set with people's labels. The pictures' folder has a flag of its own where --images means
+// something else.
+func setFlags(imagesFlag string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "set", Usage: "`SPEC` of a data set: demo, or a folder laid out as the TIA2 release"},
+		&cli.StringFlag{Name: imagesFlag, Usage: "`DIR` with the pictures of the set (default: images in its folder)"},
+		&cli.StringSliceFlag{Name: "set-name", Usage: "take this set of the folder only, repeatable (default: all of them)"},
+	}
+}
+
+// openSets reads the sets of a SPEC, and names on stderr what does not fit together in them.
+func (con *console) openSets(spec, images string, names []string) ([]*tia2.Set, error) {
+	var sets []*tia2.Set
+	var err error
+	if spec == "demo" {
+		if images != "" || len(names) > 0 {
+			return nil, usagef("the set demo holds its pictures: expected no folder of pictures and no --set-name")
+		}
+		var set *tia2.Set
+		set, err = tia2.Load(demo.Set(), "demo")
+		sets = []*tia2.Set{set}
+	} else {
+		sets, err = tia2.Open(spec, tia2.Options{Images: images, Names: names})
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, set := range sets {
+		most := 10
+		if con.verbose {
+			most = 0
+		}
+		for _, line := range set.Problems.Lines(most) {
+			con.warnf("set %s: %s", set.Name, line)
+		}
+	}
+	return sets, nil
+}
+
+// scoreSets writes the rewards of all models for all sets to the file path, going on where an earlier run stopped. It
+// returns the scores, and errReported if some pictures failed.
+func (con *console) scoreSets(c *cli.Context, sets []*tia2.Set, scorers []align.Scorer, path string, bar *progress) (*tia2.Scores, error) {
+	w, err := tia2.CreateScores(path)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	var failed error
+	for _, set := range sets {
+		summary, err := align.ScoreSet(c.Context, set, scorers, w, align.ScoreOptions{
+			Progress: func(done, total int) { bar.items("scoring "+set.Name, done, total) },
+		})
+		bar.done()
+		for _, item := range summary.Failed {
+			con.warnf("set %s: %v", set.Name, item)
+			failed = errReported
+		}
+		con.logf("set %s: %d images scored, %d were there already, %d failed", set.Name, summary.Scored, summary.Resumed, len(summary.Failed))
+		if err != nil {
+			con.warnf("what is finished is in %s.part: the same command goes on there", path)
+			return nil, err
+		}
+	}
+	return w.Scores(), errors.Join(failed, w.Commit())
+}

@@ -1,0 +1,103 @@
+#include "ops.h"
+
+#include <cmath>
+
+namespace tia2 {
+namespace {
+
+std::string shape_name(std::initializer_list<int64_t> dims, ggml_type type) {
+    std::string s;
+    for (const int64_t d : dims) s += (s.empty() ? "" : "x") + std::to_string(d);
+    return s + " " + ggml_type_name(type);
+}
+
+// A product that accumulates in f32, and that keeps f32 operands in f32 on devices that would rather halve them.
+ggml_tensor *matmul(ggml_context *ctx, ggml_tensor *a, ggml_tensor *b) {
+    ggml_tensor *y = ggml_mul_mat(ctx, a, b);
+    ggml_prec_set_acc(y, GGML_PREC_F32);
+    if (a->type == GGML_TYPE_F32) {
+        ggml_prec_set_src(y, GGML_PREC_F32, 0);
+        ggml_prec_set_src(y, GGML_PREC_F32, 1);
+    }
+    return y;
+}
+
+// ggml_gelu and ggml_gelu_quick look their values up in f16 on the CPU, which costs three digits: these are exact.
+ggml_tensor *activate(ggml_context *ctx, ggml_tensor *x, activation act) {
+    switch (act) {
+    case activation::none: return x;
+    case activation::gelu: return ggml_gelu_erf(ctx, x);
+    case activation::quick_gelu: return ggml_mul(ctx, x, ggml_sigmoid(ctx, ggml_scale(ctx, x, 1.702f)));
+    }
+    return x;
+}
+
+} // namespace
+
+ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, activation act,
+                    ggml_tensor *residual) {
+    const int64_t K = w.weight->ne[0], N = w.weight->ne[1], M = x->ne[1];
+    ggml_tensor  *y = matmul(g.ctx(), w.weight, x);
+    if (w.bias) y = ggml_add(g.ctx(), y, w.bias);
+    y = activate(g.ctx(), y, act);
+    if (residual) y = ggml_add(g.ctx(), y, residual);
+    return g.op(name, y, shape_name({M, K, N}, w.weight->type), 2.0 * (double)M * (double)K * (double)N,
+                {x, w.weight, w.bias, residual});
+}
+
+ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, const norm_weights &w) {
+    ggml_tensor *y = ggml_norm(g.ctx(), x, w.eps);
+    y              = ggml_add(g.ctx(), ggml_mul(g.ctx(), y, w.weight), w.bias);
+    return g.op(name, y, shape_name({x->ne[1], x->ne[0]}, x->type), 8.0 * (double)ggml_nelements(x), {x, w.weight, w.bias});
+}
+
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, ggml_tensor *mask) {
+    ggml_context *ctx = g.ctx();
+    const int64_t W = qkv->ne[0] / 3, hd = W / heads;
+    const size_t  e = ggml_element_size(qkv), row = qkv->nb[1];
+    // part[hd, heads, T, B] of qkv[3W, T*B]
+    const auto part = [&](int64_t i) {
+        return ggml_view_4d(ctx, qkv, hd, heads, T, B, (size_t)hd * e, row, row * (size_t)T, (size_t)(i * W) * e);
+    };
+    ggml_tensor *q = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [hd, T, heads, B]
+    ggml_tensor *k = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [hd, T, heads, B]
+    ggml_tensor *v = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, hd, heads, B]
+    ggml_tensor *p = ggml_soft_max_ext(ctx, matmul(ctx, k, q), mask, 1.0f / std::sqrt((float)hd), 0.0f);
+    ggml_tensor *o = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [hd, heads, T, B]
+    return g.op(name, ggml_cont_2d(ctx, o, W, T * B), shape_name({B, heads, T, hd}, qkv->type),
+                4.0 * (double)B * (double)T * (double)T * (double)W, {qkv});
+}
+
+ggml_tensor *causal_mask(graph_builder &g, int64_t T) {
+    std::vector<float> mask((size_t)(T * T), 0.0f);
+    for (int64_t q = 0; q < T; q++)
+        for (int64_t k = q + 1; k < T; k++) mask[(size_t)(q * T + k)] = -INFINITY;
+    return g.constant("causal_mask", {T, T}, std::move(mask));
+}
+
+ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows) {
+    return g.op(name, ggml_get_rows(g.ctx(), x, rows), shape_name({rows->ne[0], x->ne[0]}, x->type), 0, {rows});
+}
+
+ggml_tensor *add_class_and_positions(graph_builder &g, const char *name, ggml_tensor *patches, ggml_tensor *class_embd,
+                                     ggml_tensor *position_embd, int64_t B) {
+    ggml_context *ctx = g.ctx();
+    const int64_t W = patches->ne[0], N = patches->ne[1] / B;
+    ggml_tensor  *each = ggml_reshape_3d(ctx, patches, W, N, B);
+    ggml_tensor  *cls  = ggml_repeat_4d(ctx, class_embd, W, 1, B, 1);
+    ggml_tensor  *x    = ggml_add(ctx, ggml_concat(ctx, cls, each, 1), position_embd);
+    return g.op(name, ggml_reshape_2d(ctx, x, W, (N + 1) * B), shape_name({B, N + 1, W}, x->type), (double)ggml_nelements(x),
+                {patches, class_embd, position_embd});
+}
+
+ggml_tensor *embed_tokens(graph_builder &g, const char *name, ggml_tensor *ids, ggml_tensor *token_embd, ggml_tensor *position_embd,
+                          int64_t T, int64_t B) {
+    ggml_context *ctx = g.ctx();
+    const int64_t W   = token_embd->ne[0];
+    ggml_tensor  *pos = ggml_view_2d(ctx, position_embd, W, T, position_embd->nb[1], 0);
+    ggml_tensor  *x   = ggml_reshape_3d(ctx, ggml_get_rows(ctx, token_embd, ids), W, T, B);
+    x                 = ggml_add(ctx, x, pos);
+    return g.op(name, ggml_reshape_2d(ctx, x, W, T * B), shape_name({B, T, W}, x->type), (double)ggml_nelements(x), {ids});
+}
+
+} // namespace tia2

@@ -1,0 +1,86 @@
+// graph.h: a ggml graph being written (graph_builder) and one ready to run on a device (graph).
+#pragma once
+#include "devices.h"
+#include "gguf_file.h"
+
+#include "ggml-alloc.h"
+
+#include <cstdint>
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+namespace tia2 {
+
+// One op of a forward pass as a person names it: "image/blk.3/attn/qkv". It is one ggml node or a few.
+struct graph_op {
+    std::string name, shape;
+    double      flops, bytes; // multiply and add count as two; each operand and result counts once
+    int         node_begin, node_end;
+};
+
+// A tensor that is filled before each run.
+struct graph_input {
+    ggml_tensor         *tensor;
+    std::vector<uint8_t> constant; // empty: the caller fills it
+};
+
+// Writes a graph op by op. The functions of ops.h take it as their first argument.
+class graph_builder {
+  public:
+    graph_builder(std::string tower, size_t nodes_max);
+
+    ggml_context *ctx() const { return ctx_.get(); }
+
+    // All names of ops between are prefixed with scope, until the next call.
+    void scope(const std::string &s) { scope_ = s; }
+
+    ggml_tensor *input(const char *name, ggml_type type, std::initializer_list<int64_t> shape);
+    ggml_tensor *constant(const char *name, std::initializer_list<int64_t> shape, std::vector<float> values);
+
+    // Ends an op: everything that `result` needs and that is not in the graph yet belongs to it.
+    ggml_tensor *op(const char *name, ggml_tensor *result, std::string shape, double flops,
+                    std::initializer_list<const ggml_tensor *> operands);
+
+  private:
+    friend class graph;
+    std::string              tower_, scope_;
+    ggml_ptr                 ctx_;
+    ggml_cgraph             *nodes_;
+    std::vector<graph_op>    ops_;
+    std::vector<graph_input> inputs_;
+};
+
+// A finished graph: shape fixed, ready to run.
+class graph {
+  public:
+    graph(graph_builder &&b, ggml_tensor *output);
+
+    // Throws TIA2_EBACKEND where the device lacks an op.
+    void check_supported(ggml_backend_t backend) const;
+
+    // Places all tensors in memory that `alloc` owns; it grows when it must. Repeating is free until another graph took
+    // the memory (alloc_owner tells).
+    void place(ggml_gallocr_t alloc, const graph **alloc_owner);
+
+    // Runs it. fill is called once for each input that is not constant; then the output is copied to dst.
+    // on_op, when set, is called after every op with its duration; the ops then do not overlap.
+    void run(ggml_backend_t backend, const std::function<void(const char *name, ggml_tensor *)> &fill, float *dst,
+             const std::function<void(const graph_op &, uint64_t ns)> &on_op);
+
+    double       flops() const;
+    int64_t      output_elements() const { return ggml_nelements(output_); }
+    const auto  &ops() const { return ops_; }
+
+  private:
+    void run_timed(ggml_backend_t backend, const std::function<void(const graph_op &, uint64_t ns)> &on_op);
+
+    ggml_ptr                 ctx_;
+    ggml_cgraph             *nodes_;
+    ggml_tensor             *output_;
+    std::vector<graph_op>    ops_;
+    std::vector<graph_input> inputs_;
+};
+
+} // namespace tia2

@@ -1,0 +1,265 @@
+// model.cpp: tia2_model, a model family's weights on one device and its graphs.
+#include "../encoder/family.h"
+#include "../ops/patches.h"
+#include "error.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <tuple>
+
+using namespace tia2;
+
+namespace {
+
+constexpr size_t  kGraphsMax = 64;     // shapes kept; the least recently used goes first
+constexpr int32_t kBatchMax  = 1 << 14; // keeps B*T*W within what ggml's kernels index
+
+std::atomic<int64_t> live_handles{0};
+
+struct gallocr_deleter {
+    void operator()(ggml_gallocr_t a) const { ggml_gallocr_free(a); }
+};
+
+enum class tower_kind { image, text };
+using graph_key = std::tuple<tower_kind, int64_t, int64_t>; // tower, B, T
+
+struct cached_graph {
+    std::unique_ptr<graph> g;
+    uint64_t               used; // a clock
+};
+
+} // namespace
+
+struct tia2_model {
+    gguf_file                                      file;
+    weights                                        w;
+    backend_ptr                                    backend;
+    std::unique_ptr<family>                        encoder;
+    std::unique_ptr<ggml_gallocr, gallocr_deleter> alloc;
+    const graph                                   *alloc_owner = nullptr;
+    std::map<graph_key, cached_graph>              graphs;
+    uint64_t                                       clock       = 0;
+    float                                          logit_scale = 1;
+    bool                                           profiling   = false;
+    std::vector<tia2_op_sample>                    samples; // in order of first run
+    std::vector<uint8_t>                           staging; // inputs on their way to the device
+
+    tia2_model(const std::string &path, const std::string &device, int n_threads);
+    ~tia2_model() { live_handles--; }
+
+    graph build(tower_kind tower, int64_t B, int64_t T);
+    graph &graph_for(tower_kind tower, int64_t B, int64_t T);
+    void  run(graph &g, const std::function<void(const char *, ggml_tensor *)> &fill, float *dst);
+    void  add_sample(const graph_op &op, uint64_t ns);
+    float read_logit_scale() const;
+};
+
+tia2_model::tia2_model(const std::string &path, const std::string &device, int n_threads)
+    : file(path), w(file), backend(open_backend(find_device(device), n_threads)), encoder(make_family(file, w)) {
+    w.get_f32("logit_scale", {1});
+    w.upload(backend.get());
+    alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
+    logit_scale = std::exp(read_logit_scale());
+    graph_for(tower_kind::image, 1, 0).check_supported(backend.get());
+    graph_for(tower_kind::text, 1, 2).check_supported(backend.get());
+    live_handles++; // last: the destructor runs only for a model that was made
+}
+
+float tia2_model::read_logit_scale() const {
+    float v;
+    ggml_backend_tensor_get(ggml_get_tensor(file.tensors.get(), "logit_scale"), &v, 0, sizeof v);
+    if (!(v > -20 && v < 20)) fail(TIA2_EMODEL, "%s: tensor logit_scale is %g, expected a logarithm between -20 and 20", file.path.c_str(), v);
+    return v;
+}
+
+graph tia2_model::build(tower_kind tower, int64_t B, int64_t T) {
+    graph_builder b(tower == tower_kind::image ? "image" : "text", encoder->nodes_max());
+    ggml_tensor  *out = tower == tower_kind::image ? encoder->image_graph(b, B) : encoder->text_graph(b, B, T);
+    return graph(std::move(b), out);
+}
+
+graph &tia2_model::graph_for(tower_kind tower, int64_t B, int64_t T) {
+    cached_graph &c = graphs[{tower, B, T}];
+    c.used          = ++clock;
+    if (c.g) return *c.g;
+    c.g = std::make_unique<graph>(build(tower, B, T));
+    if (graphs.size() > kGraphsMax) {
+        auto oldest = graphs.begin();
+        for (auto it = graphs.begin(); it != graphs.end(); ++it)
+            if (it->second.used < oldest->second.used) oldest = it;
+        if (alloc_owner == oldest->second.g.get()) alloc_owner = nullptr;
+        graphs.erase(oldest);
+    }
+    return *c.g;
+}
+
+void tia2_model::add_sample(const graph_op &op, uint64_t ns) {
+    tia2_op_sample *at = nullptr;
+    for (tia2_op_sample &s : samples)
+        if (op.name == s.name && op.shape == s.shape) at = &s;
+    if (!at) {
+        samples.emplace_back();
+        at = &samples.back();
+        snprintf(at->name, sizeof at->name, "%s", op.name.c_str());
+        snprintf(at->shape, sizeof at->shape, "%s", op.shape.c_str());
+    }
+    at->count++;
+    at->ns += ns;
+    at->flops += op.flops;
+    at->bytes += op.bytes;
+}
+
+void tia2_model::run(graph &g, const std::function<void(const char *, ggml_tensor *)> &fill, float *dst) {
+    g.place(alloc.get(), &alloc_owner);
+    std::function<void(const graph_op &, uint64_t)> on_op;
+    if (profiling) on_op = [this](const graph_op &op, uint64_t ns) { add_sample(op, ns); };
+    g.run(backend.get(), fill, dst, on_op);
+}
+
+// ---- the C ABI -----------------------------------------------------------------------------------------------------
+
+namespace {
+
+void require(bool ok, const char *what) {
+    if (!ok) fail(TIA2_EINVAL, "%s", what);
+}
+
+void check_batch(const tia2_model *m, int32_t B, const float *dst, size_t dst_len) {
+    if (B < 0 || B > kBatchMax) fail(TIA2_EINVAL, "batch of %d, expected 0 to %d", B, kBatchMax);
+    const size_t want = (size_t)B * (size_t)m->encoder->embed_dim;
+    if (dst_len != want || (!dst && want)) fail(TIA2_EINVAL, "dst holds %zu floats, expected %zu", dst ? dst_len : 0, want);
+}
+
+// Divides each row by its L2 norm; a zero row stays zero.
+void l2_normalize(float *rows, int64_t B, int64_t D) {
+    for (int64_t b = 0; b < B; b++, rows += D) {
+        double ss = 0;
+        for (int64_t i = 0; i < D; i++) ss += (double)rows[i] * rows[i];
+        const float r = ss > 0 ? (float)(1.0 / std::sqrt(ss)) : 0.0f;
+        for (int64_t i = 0; i < D; i++) rows[i] *= r;
+    }
+}
+
+} // namespace
+
+extern "C" int64_t tia2_live_handles(void) noexcept { return live_handles; }
+
+extern "C" tia2_status tia2_model_open(const char *path, const tia2_model_options *opt, tia2_model **out, tia2_error *err) noexcept {
+    return tia2_guard(err, [&] {
+        require(path && opt && opt->device && out, "path, options, options.device and out must not be NULL");
+        if (opt->n_threads < 1 || opt->n_threads > 1024) fail(TIA2_EINVAL, "%d threads, expected 1 to 1024", opt->n_threads);
+        *out = nullptr;
+        *out = new tia2_model(path, opt->device, opt->n_threads);
+    });
+}
+
+extern "C" void tia2_model_free(tia2_model *m) noexcept { delete m; }
+
+extern "C" void tia2_model_info_get(const tia2_model *cm, tia2_model_info *out) noexcept {
+    *out = {};
+    tia2_guard(nullptr, [&] {
+        auto         *m = const_cast<tia2_model *>(cm); // the graph cache is not part of what a caller sees
+        const family &f = *m->encoder;
+        snprintf(out->family, sizeof out->family, "%s", f.name());
+        snprintf(out->device, sizeof out->device, "%s", ggml_backend_dev_name(ggml_backend_get_device(m->backend.get())));
+        out->embed_dim     = f.embed_dim;
+        out->image_size    = f.image_size;
+        out->context       = f.context;
+        out->vocab_size    = f.vocab_size;
+        out->image_tokens  = f.image_tokens();
+        out->logit_scale   = m->logit_scale;
+        out->weights_bytes = m->w.bytes();
+        out->image_flops   = m->build(tower_kind::image, 1, 0).flops();
+        // A text of T tokens costs a*T + b*T^2 + c: three lengths give the three numbers.
+        double f1 = 0, f2 = 0, f3 = 0;
+        f1 = m->build(tower_kind::text, 1, 1).flops();
+        f2 = m->build(tower_kind::text, 1, 2).flops();
+        f3 = f.context >= 3 ? m->build(tower_kind::text, 1, 3).flops() : 2 * f2 - f1;
+        out->text_flops_attention = (f3 - 2 * f2 + f1) / 2;
+        out->text_flops_per_token = f2 - f1 - 3 * out->text_flops_attention;
+        out->text_flops_pooled    = f1 - out->text_flops_per_token - out->text_flops_attention;
+    });
+}
+
+extern "C" tia2_status tia2_encode_images(tia2_model *m, const void *pixels, tia2_pixel_type type, int32_t B, int32_t normalize,
+                                          float *dst, size_t dst_len, tia2_error *err) noexcept {
+    return tia2_guard(err, [&] {
+        require(m, "model must not be NULL");
+        check_batch(m, B, dst, dst_len);
+        if (B == 0) return;
+        require(pixels, "pixels must not be NULL");
+        require(type == TIA2_PIXELS_U8 || type == TIA2_PIXELS_F32, "pixel type must be TIA2_PIXELS_U8 or TIA2_PIXELS_F32");
+        const family &f = *m->encoder;
+        graph        &g = m->graph_for(tower_kind::image, B, 0);
+        m->run(
+            g,
+            [&](const char *, ggml_tensor *patches) {
+                m->staging.resize(ggml_nbytes(patches));
+                auto *rows = reinterpret_cast<float *>(m->staging.data());
+                if (type == TIA2_PIXELS_U8)
+                    patches_from_u8(rows, (const uint8_t *)pixels, B, f.image_size, f.patch_size, f.mean, f.std);
+                else
+                    patches_from_f32(rows, (const float *)pixels, B, f.image_size, f.patch_size);
+                ggml_backend_tensor_set(patches, rows, 0, ggml_nbytes(patches));
+            },
+            dst);
+        if (normalize) l2_normalize(dst, B, f.embed_dim);
+    });
+}
+
+// Checks the texts of a batch and returns the length of the longest.
+static int32_t check_texts(const family &f, const int32_t *ids, const int32_t *offsets, int32_t B) {
+    require(ids && offsets, "ids and offsets must not be NULL");
+    if (offsets[0] != 0) fail(TIA2_EINVAL, "offsets start at %d, expected 0", offsets[0]);
+    int32_t longest = 0;
+    for (int32_t b = 0; b < B; b++) {
+        const int32_t n = offsets[b + 1] - offsets[b];
+        if (offsets[b + 1] < offsets[b] || n < 1 || n > f.context)
+            fail(TIA2_EINVAL, "text %d has %d tokens, expected 1 to %d", b, n, f.context);
+        for (int32_t i = offsets[b]; i < offsets[b + 1]; i++)
+            if (ids[i] < 0 || ids[i] >= f.vocab_size)
+                fail(TIA2_EINVAL, "text %d has token id %d, expected 0 to %d", b, ids[i], f.vocab_size - 1);
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+extern "C" tia2_status tia2_encode_texts(tia2_model *m, const int32_t *ids, const int32_t *offsets, int32_t B, int32_t normalize,
+                                         float *dst, size_t dst_len, tia2_error *err) noexcept {
+    return tia2_guard(err, [&] {
+        require(m, "model must not be NULL");
+        check_batch(m, B, dst, dst_len);
+        if (B == 0) return;
+        const family &f = *m->encoder;
+        const int32_t T = check_texts(f, ids, offsets, B);
+        graph        &g = m->graph_for(tower_kind::text, B, T);
+        m->run(
+            g,
+            [&](const char *name, ggml_tensor *in) {
+                std::vector<int32_t> v((size_t)ggml_nelements(in), 0);
+                for (int32_t b = 0; b < B; b++) {
+                    const int32_t n = offsets[b + 1] - offsets[b];
+                    if (!strcmp(name, "tokens"))
+                        memcpy(&v[(size_t)b * (size_t)T], ids + offsets[b], (size_t)n * sizeof(int32_t));
+                    else // "pooled"
+                        v[(size_t)b] = b * T + n - 1;
+                }
+                ggml_backend_tensor_set(in, v.data(), 0, ggml_nbytes(in));
+            },
+            dst);
+        if (normalize) l2_normalize(dst, B, f.embed_dim);
+    });
+}
+
+extern "C" void tia2_profile_set(tia2_model *m, int32_t on) noexcept {
+    m->profiling = on != 0;
+    if (on) m->samples.clear();
+}
+
+extern "C" int32_t tia2_profile_read(const tia2_model *m, tia2_op_sample *out, int32_t cap) noexcept {
+    const int32_t n = (int32_t)m->samples.size();
+    for (int32_t i = 0; i < n && i < cap; i++) out[i] = m->samples[(size_t)i];
+    return n;
+}
