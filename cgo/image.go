@@ -85,7 +85,7 @@ func PreprocessF32(dst []float32, data []byte, spec ImageSpec) error {
 	return preprocess(unsafe.Pointer(unsafe.SliceData(dst)), len(dst), C.TIA2_PIXELS_F32, data, spec)
 }
 
-func preprocess(dst unsafe.Pointer, n int, kind C.tia2_pixel_type, data []byte, spec ImageSpec) error {
+func preprocess(dst unsafe.Pointer, n int, kind C.int32_t, data []byte, spec ImageSpec) error {
 	if n != 3*spec.Size*spec.Size {
 		return &Error{Op: "preprocess picture", Msg: fmt.Sprintf("dst holds %d values, expected 3 x %d x %d", n, spec.Size, spec.Size), kind: ErrInvalid}
 	}

@@ -45,7 +45,7 @@ func TextNorm(raw, norm []float32, a TextNormArgs) error {
 	rc := C.tia2_textnorm((*C.float)(unsafe.SliceData(a.Images)), C.int32_t(len(a.SetOf)),
 		(*C.float)(unsafe.SliceData(a.Texts)), C.int32_t(len(a.Texts)/a.D), C.int32_t(a.D),
 		(*C.int32_t)(unsafe.SliceData(a.SetOf)), (*C.int32_t)(unsafe.SliceData(a.SetOffsets)),
-		C.int32_t(len(a.SetOffsets)-1), C.float(a.RewardScale), C.float(a.Scale), C.tia2_minmax(a.MinMax),
+		C.int32_t(len(a.SetOffsets)-1), C.float(a.RewardScale), C.float(a.Scale), C.int32_t(a.MinMax),
 		(*C.float)(unsafe.SliceData(raw)), (*C.float)(unsafe.SliceData(norm)), &ce)
 	if rc != C.TIA2_OK {
 		return newError("textnorm", rc, ce)

@@ -78,7 +78,7 @@ func (m *Model) EncodeImagesF32(dst, pixels []float32, batch int, normalize bool
 	return m.encodeImages(dst, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_F32, batch, normalize)
 }
 
-func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C.tia2_pixel_type, batch int, normalize bool) error {
+func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C.int32_t, batch int, normalize bool) error {
 	if batch < 0 || n != batch*3*m.info.ImageSize*m.info.ImageSize {
 		return &Error{Op: "encode images", Msg: "pixels do not hold batch pictures of the model's size", kind: ErrInvalid}
 	}

@@ -13,8 +13,9 @@ const (
 	Fixed Protocol = "fixed"
 	// CrossValidated gives a prompt the setting that is best on all the other prompts: an honest use of the labels.
 	CrossValidated Protocol = "cv"
-	// Oracle gives a prompt the setting that is best on its own labels. It is how the published figures were made and
-	// is an upper bound, not an estimate of what a user gets on new prompts.
+	// Oracle gives a prompt the setting with the best AUROC on its own labels. The published figures chose on a prompt's
+	// own labels too, by a rule that the authors did not release. It is an upper bound, not an estimate of what a user
+	// gets on new prompts.
 	Oracle Protocol = "oracle"
 )
 

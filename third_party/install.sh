@@ -2,14 +2,14 @@
 # Installs the native packages that tia2-engine is built on. Running it again changes nothing; it is
 # silent when nothing is missing. Works as root or through sudo, and never asks a question.
 #
-# Debian 13 and later, Ubuntu: apt packages. Debian 12: the same packages from trixie and
-# trixie-backports, which upgrades libc6 to 2.41. macOS: Homebrew. Anywhere else: see `explain`.
+# Debian 13: apt packages, ggml from trixie-backports. Debian 12: the same, from trixie and trixie-backports, which
+# upgrades libc6 to 2.41. Ubuntu and later Debians: apt packages. macOS: Homebrew. Anywhere else: see `explain`.
 set -euo pipefail
 
 # What is needed, and why. Kept in step with third_party/README.md.
 readonly GGML_MIN=0.27.0
 readonly BUILD_TOOLS="g++ make cmake ninja-build pkg-config"
-readonly LIBRARIES="libggml-dev libggml0-backend-vulkan libggml0-backend-blas mesa-vulkan-drivers libdnnl-dev libturbojpeg0-dev libpng-dev libwebp-dev zlib1g-dev"
+readonly LIBRARIES="libggml-dev libggml0-backend-vulkan libggml0-backend-blas mesa-vulkan-drivers libdnnl-dev libturbojpeg0-dev libjpeg-dev libpng-dev libwebp-dev zlib1g-dev"
 
 say() { printf 'tia2-engine: install: %s\n' "$*" >&2; }
 
@@ -20,7 +20,7 @@ explain() {
 	libggml* | ggml) why="the tensor library: graphs, GGUF files, CPU and GPU backends (>= $GGML_MIN). Or build github.com/ggml-org/ggml with -DGGML_BACKEND_DL=ON and name its prefix in CMAKE_PREFIX_PATH" ;;
 	mesa-vulkan-drivers) why="a Vulkan device in software, with which the tests exercise the GPU path without a GPU" ;;
 	libdnnl* | onednn) why="dense matrix products on the CPU (oneDNN). Or name its prefix in CMAKE_PREFIX_PATH" ;;
-	libturbojpeg* | jpeg-turbo) why="JPEG decoding (libjpeg-turbo >= 2.1)" ;;
+	libturbojpeg* | libjpeg* | jpeg-turbo) why="JPEG decoding (libjpeg-turbo >= 2.1)" ;;
 	libpng*) why="PNG decoding (libpng >= 1.6)" ;;
 	libwebp* | webp) why="WebP decoding (libwebp >= 1.2)" ;;
 	*) why="a build tool" ;;
@@ -47,36 +47,52 @@ debian_field() {
 	echo "${value:-$2}"
 }
 
-# trixie_source: on Debian 12, adds the suites trixie and trixie-backports with the mirror and key that the
-# system's own Debian source uses.
-trixie_source() {
+# backports_source SUITES: adds Debian suites with the mirror and key that the system's own Debian source uses.
+backports_source() {
 	local list=/etc/apt/sources.list.d/tia2-trixie.sources uri key
 	[ ! -e "$list" ] || return 0
 	uri=$(debian_field URIs "")
 	key=$(debian_field Signed-By /usr/share/keyrings/debian-archive-keyring.gpg)
 	[ -n "$uri" ] || { say "no Debian mirror is named in /etc/apt: add one, or install ggml yourself (third_party/README.md)"; return 1; }
-	say "adding the suites trixie and trixie-backports in $list (nothing is pinned)"
-	printf 'Types: deb\nURIs: %s\nSuites: trixie trixie-backports\nComponents: main\nSigned-By: %s\n' "$uri" "$key" |
+	say "adding $1 in $list (nothing is pinned)"
+	printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$uri" "$1" "$key" |
 		as_root tee "$list" >/dev/null
 }
 
+# missing_debs: the packages that are not installed, or, of ggml, too old.
+missing_debs() {
+	local name
+	for name in $BUILD_TOOLS $LIBRARIES; do have_deb "$name" || printf ' %s' "$name"; done
+	if have_deb libggml-dev && dpkg --compare-versions "$(dpkg-query -W -f='${Version}' libggml-dev)" lt "$GGML_MIN"; then
+		printf ' libggml-dev'
+	fi
+}
+
 install_debian() {
-	local missing="" name args=()
-	for name in $BUILD_TOOLS $LIBRARIES; do have_deb "$name" || missing="$missing $name"; done
+	local missing log args=()
+	missing=$(missing_debs)
 	[ -n "$missing" ] || return 0
 	# shellcheck disable=SC1091
 	. /etc/os-release
 	say "installing:$missing"
-	if [ "${ID:-}" = debian ] && [ "${VERSION_ID:-0}" -lt 13 ]; then
-		say "on Debian ${VERSION_ID} these come from trixie-backports: apt upgrades libc6 to 2.41 and what depends on it"
-		trixie_source
+	case "${ID:-}-${VERSION_ID:-}" in
+	debian-12)
+		say "on Debian 12 these come from trixie-backports: apt upgrades libc6 to 2.41 and what depends on it"
+		backports_source "trixie trixie-backports"
 		args=(-t trixie-backports)
-	fi
-	export DEBIAN_FRONTEND=noninteractive
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >/dev/null || say "apt-get update failed; trying with the lists at hand"
+		;;
+	debian-13)
+		backports_source trixie-backports
+		args=(-t trixie-backports)
+		;;
+	esac
+	log=$(mktemp)
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$log" 2>&1 || say "apt-get update failed; trying with the lists at hand"
 	# shellcheck disable=SC2086
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${args[@]}" \
-		-o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 $missing >/dev/null || true
+		-o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 $missing >>"$log" 2>&1 || cat "$log" >&2
+	rm -f "$log"
+	# shellcheck disable=SC2086
 	missing_after $missing
 }
 

@@ -70,7 +70,7 @@ func (s Settings) describe() string {
 	case "cv":
 		protocol = "scale and penalty chosen on the other prompts (cv)"
 	case "oracle":
-		protocol = "scale and penalty chosen on each prompt's own labels (oracle, the published protocol: an upper bound)"
+		protocol = "scale and penalty chosen on each prompt's own labels (oracle, as published: an upper bound)"
 	default:
 		protocol = "same scale and penalty for all prompts (fixed)"
 		if s.Scale != nil && s.Penalty != nil {

@@ -63,6 +63,9 @@ func printError(w io.Writer, err error) {
 		if line == errReported.Error() {
 			continue
 		}
+		if strings.HasSuffix(line, context.Canceled.Error()) {
+			line = "interrupted"
+		}
 		fmt.Fprintf(w, "tia2-engine: %s\n", strings.TrimPrefix(line, "tia2: "))
 	}
 }
@@ -174,9 +177,6 @@ func (con *console) wrap(action cli.ActionFunc) cli.ActionFunc {
 		err = action(c)
 		for _, line := range engine.DrainLog() {
 			con.logf("%s", line)
-		}
-		if err != nil && c.Context.Err() != nil && errors.Is(err, context.Canceled) {
-			return errors.New("interrupted")
 		}
 		return err
 	}

@@ -1,6 +1,5 @@
 // tia2_textnorm: checks the arguments, groups the images by prompt set, and runs the kernel once per set.
 #include <cmath>
-#include <cstring>
 #include <vector>
 
 #include "../runtime/error.h"
@@ -16,7 +15,7 @@ struct request {
     const int32_t *set_of, *set_offsets;
     int32_t        n_sets;
     float          reward_scale, scale;
-    int            minmax; // not the enum: a caller may pass any int, and C++ allows an enum its own values only
+    int32_t        minmax;
     float         *raw, *norm;
 };
 
@@ -87,14 +86,12 @@ void run(const request &r) {
 
 extern "C" tia2_status tia2_textnorm(const float *images, int32_t B, const float *texts, int32_t N, int32_t D,
                                      const int32_t *set_of, const int32_t *set_offsets, int32_t n_sets,
-                                     float reward_scale, float scale, tia2_minmax minmax, float *raw, float *norm,
+                                     float reward_scale, float scale, int32_t minmax, float *raw, float *norm,
                                      tia2_error *err) noexcept {
     return tia2_guard(err, [&] {
         if (const char *why = tia2_cpu_env_error()) tia2::fail(TIA2_EINVAL, "%s", why);
-        int mode;
-        memcpy(&mode, &minmax, sizeof mode);
         const request r = {images, B,      texts,        N,     D,    set_of, set_offsets,
-                           n_sets, reward_scale, scale, mode, raw,  norm};
+                           n_sets, reward_scale, scale, minmax, raw, norm};
         validate_sizes(r);
         validate_sets(r);
         run(r);

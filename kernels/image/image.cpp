@@ -25,10 +25,10 @@ file_bytes file_of(const uint8_t *data, size_t n) {
 
 template <size_t n> void copy_name(char (&dst)[n], const char *src) { snprintf(dst, n, "%s", src); }
 
-void check_spec(const tia2_image_spec &s, tia2_pixel_type type) {
+void check_spec(const tia2_image_spec &s, int32_t type) {
     if (s.pipeline < TIA2_PIPELINE_OPENAI || s.pipeline > TIA2_PIPELINE_HPSV2) fail(TIA2_EINVAL, "pipeline %d is not known", s.pipeline);
     if (s.size < 1 || s.size > kSizeMax) fail(TIA2_EINVAL, "picture size is %d, expected 1 to %d", s.size, kSizeMax);
-    if (type != TIA2_PIXELS_U8 && type != TIA2_PIXELS_F32) fail(TIA2_EINVAL, "pixel type %d is not known", int(type));
+    if (type != TIA2_PIXELS_U8 && type != TIA2_PIXELS_F32) fail(TIA2_EINVAL, "pixel type %d is not known", type);
     if (type == TIA2_PIXELS_U8) {
         if (s.pipeline == TIA2_PIPELINE_HPSV2) fail(TIA2_EINVAL, "pipeline hpsv2 makes f32 pixels only");
         return;
@@ -38,7 +38,7 @@ void check_spec(const tia2_image_spec &s, tia2_pixel_type type) {
             fail(TIA2_EINVAL, "mean %g and std %g of channel %d: expected finite numbers, std not 0", double(s.mean[c]), double(s.std[c]), c);
 }
 
-void preprocess(file_bytes file, const tia2_image_spec &s, tia2_pixel_type type, void *dst) {
+void preprocess(file_bytes file, const tia2_image_spec &s, int32_t type, void *dst) {
     picture src = decode_picture(file, limits_of(&s.limits));
     if (s.pipeline == TIA2_PIPELINE_HPSV2) {
         letterbox(to_rgb(std::move(src)), s.size, s.mean, s.std, static_cast<float *>(dst));
@@ -80,7 +80,7 @@ extern "C" tia2_status tia2_image_decode_rgb(const uint8_t *data, size_t data_by
     });
 }
 
-extern "C" tia2_status tia2_image_preprocess(const uint8_t *data, size_t data_bytes, const tia2_image_spec *spec, tia2_pixel_type type,
+extern "C" tia2_status tia2_image_preprocess(const uint8_t *data, size_t data_bytes, const tia2_image_spec *spec, int32_t type,
                                              void *dst, size_t dst_len, tia2_error *err) noexcept {
     return tia2_guard(err, [&] {
         if (!spec || !dst) fail(TIA2_EINVAL, "image_preprocess: spec or dst is null");

@@ -166,7 +166,7 @@ class png_rows {
             const int rc = inflate(&z_, Z_NO_FLUSH);
             if (rc < 0) fail(TIA2_EIMAGE, "PNG pixel data is damaged: %s", z_.msg ? z_.msg : "it does not inflate");
             if (z_.avail_out == 0) return rc != Z_STREAM_END;
-            if (rc == Z_STREAM_END) z_.avail_in = 0; // the row stays incomplete: look for more data, as PIL does
+            if (rc != Z_OK) z_.avail_in = 0; // the stream has ended or wants a dictionary: look for more data, as PIL does
         }
     }
 };

@@ -114,7 +114,7 @@ void png_chunks::close() {
 png_chunks::kind png_chunks::handle(const chunk &c, bool after_pixels) {
     kind what = kind::ordinary;
     if (c.tag == tag("IEND")) return kind::end;
-    if (c.tag == tag("IDAT")) {
+    if (c.tag == tag("IDAT") && known) { // ahead of the header PIL passes over it
         if (!has_box && frames_) default_image_ = true;
         data_left_ = c.length;
         what = kind::pixels;

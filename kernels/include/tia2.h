@@ -6,6 +6,7 @@
 //   - Ownership: handles (tia2_model) are made and freed by this library; every buffer is the caller's, is only
 //     borrowed for the call, and no pointer to it is kept. A (NULL, 0) buffer is legal.
 //   - On failure nothing is allocated, outputs are unspecified but never read back, and the handle stays usable.
+//   - An enum is passed as int32_t: any other value is an error, where a C++ enum would make it undefined behaviour.
 //   - Nothing throws, nothing prints, nothing calls back: log lines are fetched with tia2_log_drain.
 //   - Threads: free functions are safe from any thread at once. A handle is used by one thread at a time.
 // Shapes: B images or texts, T tokens, D embedding width, S image side, P prompts of one prompt set.
@@ -109,8 +110,8 @@ typedef enum tia2_pixel_type { TIA2_PIXELS_U8 = 0, TIA2_PIXELS_F32 = 1 } tia2_pi
 
 // Embeds B images. pixels: u8 [B, S, S, 3] (normalised here with the model's mean and std) or f32 [B, 3, S, S] already
 // normalised. dst: f32 [B, D]; L2-normalised when `normalize` is not 0.
-tia2_status tia2_encode_images(tia2_model *m, const void *pixels, tia2_pixel_type type, int32_t B, int32_t normalize,
-                               float *dst, size_t dst_len, tia2_error *err) TIA2_NOEXCEPT;
+tia2_status tia2_encode_images(tia2_model *m, const void *pixels, int32_t type, int32_t B, int32_t normalize, float *dst,
+                               size_t dst_len, tia2_error *err) TIA2_NOEXCEPT; // type: tia2_pixel_type
 
 // Embeds B texts. ids: the token ids of all texts one after another, each from its first special token to the token it
 // is pooled at (CLIP: the first EOT), which comes last. offsets: [B + 1], text b is ids[offsets[b]..offsets[b+1]).
@@ -170,8 +171,8 @@ tia2_status tia2_image_decode_rgb(const uint8_t *data, size_t data_bytes, const 
 
 // File bytes to what the model sees. dst: u8 [S, S, 3] (not for TIA2_PIPELINE_HPSV2, which makes no u8) or f32 [3, S, S]
 // normalised. dst_len in elements, 3 * S * S.
-tia2_status tia2_image_preprocess(const uint8_t *data, size_t data_bytes, const tia2_image_spec *spec, tia2_pixel_type type,
-                                  void *dst, size_t dst_len, tia2_error *err) TIA2_NOEXCEPT;
+tia2_status tia2_image_preprocess(const uint8_t *data, size_t data_bytes, const tia2_image_spec *spec, int32_t type,
+                                  void *dst, size_t dst_len, tia2_error *err) TIA2_NOEXCEPT; // type: tia2_pixel_type
 
 // ---- TextNorm ------------------------------------------------------------------------------------------------------
 
@@ -184,8 +185,8 @@ typedef enum tia2_minmax { TIA2_MINMAX_IMAGE = 0, TIA2_MINMAX_SET = 1 } tia2_min
 //   image's own prompts (TIA2_MINMAX_IMAGE) or over all images of its set (TIA2_MINMAX_SET). Equal rewards give 1/P.
 // raw [B]: the reward of the prompt itself; may be NULL. norm [B]: its TextNorm.
 tia2_status tia2_textnorm(const float *images, int32_t B, const float *texts, int32_t N, int32_t D, const int32_t *set_of,
-                          const int32_t *set_offsets, int32_t n_sets, float reward_scale, float scale, tia2_minmax minmax,
-                          float *raw, float *norm, tia2_error *err) TIA2_NOEXCEPT;
+                          const int32_t *set_offsets, int32_t n_sets, float reward_scale, float scale, int32_t minmax, float *raw,
+                          float *norm, tia2_error *err) TIA2_NOEXCEPT; // minmax: tia2_minmax
 
 #ifdef __cplusplus
 }

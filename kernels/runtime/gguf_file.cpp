@@ -1,6 +1,7 @@
 #include "gguf_file.h"
 
 #include "error.h"
+#include "gguf_check.h"
 #include "log.h"
 
 #include <cerrno>
@@ -30,9 +31,10 @@ mapped_file::~mapped_file() { munmap(data_, size_); }
 gguf_file::gguf_file(const std::string &path_) : path(path_), file(path_) {
     log_capture();
     ggml_context *infos = nullptr;
-    gguf.reset(gguf_init_from_file(path.c_str(), {/*no_alloc=*/true, &infos}));
+    gguf_check(file.data(), file.size(), path);
+    gguf.reset(gguf_init_from_buffer(file.data(), file.size(), {/*no_alloc=*/true, &infos}));
     tensors.reset(infos);
-    if (!gguf || !tensors) fail(TIA2_EMODEL, "%s: not a GGUF file, or a damaged one", path.c_str());
+    if (!gguf || !tensors) fail(TIA2_EMODEL, "%s: a damaged GGUF file", path.c_str());
 }
 
 int64_t gguf_file::find(const char *key, gguf_type type) const {

@@ -149,7 +149,8 @@ extern "C" int64_t tia2_live_handles(void) noexcept { return live_handles; }
 extern "C" tia2_status tia2_model_open(const char *path, const tia2_model_options *opt, tia2_model **out, tia2_error *err) noexcept {
     return tia2_guard(err, [&] {
         require(path && opt && opt->device && out, "path, options, options.device and out must not be NULL");
-        if (opt->n_threads < 1 || opt->n_threads > 1024) fail(TIA2_EINVAL, "%d threads, expected 1 to 1024", opt->n_threads);
+        if (opt->n_threads < 1 || opt->n_threads > GGML_MAX_N_THREADS)
+            fail(TIA2_EINVAL, "%d threads, expected 1 to %d", opt->n_threads, GGML_MAX_N_THREADS);
         *out = nullptr;
         *out = new tia2_model(path, opt->device, opt->n_threads);
     });
@@ -183,14 +184,14 @@ extern "C" void tia2_model_info_get(const tia2_model *cm, tia2_model_info *out) 
     });
 }
 
-extern "C" tia2_status tia2_encode_images(tia2_model *m, const void *pixels, tia2_pixel_type type, int32_t B, int32_t normalize,
+extern "C" tia2_status tia2_encode_images(tia2_model *m, const void *pixels, int32_t type, int32_t B, int32_t normalize,
                                           float *dst, size_t dst_len, tia2_error *err) noexcept {
     return tia2_guard(err, [&] {
         require(m, "model must not be NULL");
         check_batch(m, B, dst, dst_len);
         if (B == 0) return;
         require(pixels, "pixels must not be NULL");
-        require(type == TIA2_PIXELS_U8 || type == TIA2_PIXELS_F32, "pixel type must be TIA2_PIXELS_U8 or TIA2_PIXELS_F32");
+        if (type != TIA2_PIXELS_U8 && type != TIA2_PIXELS_F32) fail(TIA2_EINVAL, "pixel type is %d, expected 0 (u8) or 1 (f32)", type);
         const family &f = *m->encoder;
         graph        &g = m->graph_for(tower_kind::image, B, 0);
         m->run(
@@ -214,15 +215,15 @@ static int32_t check_texts(const family &f, const int32_t *ids, const int32_t *o
     require(ids && offsets, "ids and offsets must not be NULL");
     if (offsets[0] != 0) fail(TIA2_EINVAL, "offsets start at %d, expected 0", offsets[0]);
     int32_t longest = 0;
-    for (int32_t b = 0; b < B; b++) {
-        const int32_t n = offsets[b + 1] - offsets[b];
-        if (offsets[b + 1] < offsets[b] || n < 1 || n > f.context)
-            fail(TIA2_EINVAL, "text %d has %d tokens, expected 1 to %d", b, n, f.context);
+    for (int32_t b = 0; b < B; b++) { // before any id is read: only rising offsets lie within the ids
+        const int64_t n = (int64_t)offsets[b + 1] - offsets[b];
+        if (n < 1 || n > f.context) fail(TIA2_EINVAL, "text %d has %lld tokens, expected 1 to %d", b, (long long)n, f.context);
+        longest = n > longest ? (int32_t)n : longest;
+    }
+    for (int32_t b = 0; b < B; b++)
         for (int32_t i = offsets[b]; i < offsets[b + 1]; i++)
             if (ids[i] < 0 || ids[i] >= f.vocab_size)
                 fail(TIA2_EINVAL, "text %d has token id %d, expected 0 to %d", b, ids[i], f.vocab_size - 1);
-        longest = n > longest ? n : longest;
-    }
     return longest;
 }
 

@@ -53,9 +53,6 @@ ggml_tensor *weights::find(const std::string &name, std::initializer_list<int64_
     if (!same)
         fail(TIA2_EMODEL, "%s: tensor %s has shape %s, expected %s", file_.path.c_str(), name.c_str(), shape_name(t).c_str(),
              shape_name(shape).c_str());
-    if (!is_known(t->type))
-        fail(TIA2_EMODEL, "%s: tensor %s has type %s, expected f32, f16, bf16 or q8_0", file_.path.c_str(), name.c_str(),
-             ggml_type_name(t->type));
     return t;
 }
 
@@ -72,7 +69,15 @@ ggml_tensor *weights::get_f32(const std::string &name, std::initializer_list<int
     return t;
 }
 
+// Refuses tensors of other types, those that nobody asked for included: they are uploaded and drawn too.
+void weights::check_types() const {
+    for (ggml_tensor *t = ggml_get_first_tensor(file_.tensors.get()); t; t = ggml_get_next_tensor(file_.tensors.get(), t))
+        if (!is_known(t->type))
+            fail(TIA2_EMODEL, "%s: tensor %s has type %s, expected f32, f16, bf16 or q8_0", file_.path.c_str(), t->name, ggml_type_name(t->type));
+}
+
 void weights::upload(ggml_backend_t backend) {
+    check_types();
     if (file_.has("tia2.random.seed")) return draw(backend, file_.u64("tia2.random.seed"));
     const size_t data_offset = gguf_get_data_offset(file_.gguf.get());
     for (int64_t i = 0; i < gguf_get_n_tensors(file_.gguf.get()); i++) {
@@ -117,6 +122,11 @@ void weights::copy_file(ggml_backend_t backend) {
 
 // Fills every tensor from the seed: for throughput measurements of full-size models without their weights.
 void weights::draw(ggml_backend_t backend, uint64_t seed) {
+    // Such a file of a few bytes can ask for any amount of memory, and an operating system may grant more than it has.
+    size_t free_bytes, total_bytes;
+    ggml_backend_dev_memory(ggml_backend_get_device(backend), &free_bytes, &total_bytes);
+    if (total_bytes > 0 && bytes() > total_bytes)
+        fail(TIA2_ENOMEM, "%s: the weights take %llu bytes, %s has %zu", file_.path.c_str(), (unsigned long long)bytes(), ggml_backend_name(backend), total_bytes);
     buffer_.reset(ggml_backend_alloc_ctx_tensors(file_.tensors.get(), backend));
     if (!buffer_) fail(TIA2_ENOMEM, "%s: the weights do not fit on %s", file_.path.c_str(), ggml_backend_name(backend));
     ggml_backend_buffer_set_usage(buffer_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);

@@ -25,6 +25,7 @@ class weights {
     uint64_t bytes() const;
 
   private:
+    void check_types() const;
     bool map_file(ggml_backend_t backend);
     void copy_file(ggml_backend_t backend);
     void draw(ggml_backend_t backend, uint64_t seed);

@@ -252,7 +252,7 @@ struct call {
     }
     tia2_status run() {
         return tia2_textnorm(images.data(), B, texts.data(), N, D, set_of.data(), set_offsets.data(), n_sets,
-                             reward_scale, scale, (tia2_minmax)minmax, raw.data(), norm.data(), &err);
+                             reward_scale, scale, minmax, raw.data(), norm.data(), &err);
     }
     void refused(const char *part_of_message) {
         if (run() != TIA2_EINVAL || !strstr(err.msg, part_of_message))

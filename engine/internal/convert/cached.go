@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/atomicfile"
+	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
 )
 

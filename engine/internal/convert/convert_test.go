@@ -106,8 +106,12 @@ func allowSquash(t testing.TB, src string, opt Options) Options {
 
 // The containers of one set of weights must give the same tensors, bit for bit, in every type.
 func TestContainersAgree(t *testing.T) {
+	dtypes := []string{"f32", "f16", "bf16", "q8_0"}
+	if testing.Short() {
+		dtypes = dtypes[3:]
+	}
 	for _, set := range checkpoints {
-		for _, dtype := range []string{"f32", "f16", "bf16", "q8_0"} {
+		for _, dtype := range dtypes {
 			first := convertTo(t, golden(t, set[0]), allowSquash(t, golden(t, set[0]), Options{DType: dtype}))
 			for _, path := range set[1:] {
 				other := convertTo(t, golden(t, path), allowSquash(t, golden(t, path), Options{DType: dtype}))

@@ -187,7 +187,8 @@ func inTower(name string) bool {
 	if strings.HasSuffix(name, "attn_mask") || strings.HasSuffix(name, "position_ids") {
 		return false
 	}
-	for _, prefix := range []string{"visual.", "text.", "transformer.", "vision_model.", "text_model.", "visual_projection", "text_projection", "positional_embedding", "ln_final", "logit_"} {
+	for _, prefix := range []string{"visual.", "text.", "transformer.", "vision_model.", "text_model.", "visual_projection", "text_projection",
+		"positional_embedding", "ln_final", "logit_"} {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}

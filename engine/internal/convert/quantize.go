@@ -53,7 +53,7 @@ func Quantize(ctx context.Context, src, dst string, opt Options) error {
 		if err != nil {
 			return err
 		}
-		e := encoder{job: job, dtype: tensors[i].Type, name: t.Name, source: src + ": tensor " + t.Name}
+		e := encoder{job: job, dtype: tensors[i].Type, source: src + ": tensor " + t.Name}
 		if err := w.WriteTensor(func(out io.Writer) error { e.w = out; return e.recode(data, t) }); err != nil {
 			return err
 		}

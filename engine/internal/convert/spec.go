@@ -94,7 +94,8 @@ func (s *Spec) check(where string) error {
 	if s.PatchSize > s.ImageSize {
 		return fmt.Errorf("%s: patch_size %d is larger than image_size %d", where, s.PatchSize, s.ImageSize)
 	}
-	for name, t := range map[string]Tower{"vision": s.Vision, "text": s.Text} {
+	for i, t := range []*Tower{&s.Vision, &s.Text} {
+		name := []string{"vision", "text"}[i]
 		if t.Width%t.Heads != 0 {
 			return fmt.Errorf("%s: %s width %d is no multiple of its %d heads", where, name, t.Width, t.Heads)
 		}

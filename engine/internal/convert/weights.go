@@ -83,7 +83,7 @@ func (j *job) tensors() []gguf.Tensor {
 // write writes the values of output i.
 func (j *job) write(w io.Writer, i int, f *tensorfile.File) error {
 	o := &j.outputs[i]
-	e := encoder{job: j, w: w, dtype: typeOf(o.matrix, uint64(o.cols), j.dtype), name: o.name}
+	e := encoder{job: j, w: w, dtype: typeOf(o.matrix, uint64(o.cols), j.dtype)}
 	for _, in := range o.inputs {
 		t := f.Tensor(in.name)
 		e.source = t.String()
@@ -123,7 +123,6 @@ type encoder struct {
 	job    *job
 	w      io.Writer
 	dtype  gguf.Type
-	name   string // of the output
 	source string // what the values come from, for messages
 	odd    int    // NaN and infinite values so far
 }

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/atomicfile"
+	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 )
 
 // File returns the path of the model as a file in dir, so that it can be mapped; it is written there once. Its name

@@ -8,7 +8,7 @@ import (
 	"io"
 	"math"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/atomicfile"
+	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 )
 
 // Writer writes one GGUF file (version 3, alignment 32), tensor by tensor, so that no more than one is in memory.

@@ -35,17 +35,23 @@ static inline __m128i load16(const uint8_t *p, const uint8_t *end) {
 
 // pairs says which bytes of 4 pixels become which 16 bit words: lane 0 holds pixels 0 and 1, lane 1 pixels 2 and 3, the
 // two samples of a channel side by side.
-static inline __m256i pairs(int channels) {
-    int8_t m[32];
+struct pairs {
+    alignas(32) int8_t bytes[32];
+};
+
+static constexpr pairs make_pairs(int channels) {
+    pairs p = {};
     for (int lane = 0; lane < 2; lane++)
         for (int c = 0; c < 4; c++)
             for (int t = 0; t < 2; t++) {
-                int8_t *word = m + lane * 16 + c * 4 + t * 2;
-                word[0] = (int8_t)(c < channels ? (2 * lane + t) * channels + c : -1);
-                word[1] = -1;
+                const int word = lane * 16 + c * 4 + t * 2;
+                p.bytes[word] = (int8_t)(c < channels ? (2 * lane + t) * channels + c : -1);
+                p.bytes[word + 1] = -1;
             }
-    return _mm256_loadu_si256((const __m256i *)m);
+    return p;
 }
+
+static constexpr pairs kPairs[] = {make_pairs(2), make_pairs(3), make_pairs(4)};
 
 static inline __m256i weights4(const int16_t *k) { // lane 0: k0 k1 four times, lane 1: k2 k3
     int64_t w;
@@ -76,7 +82,7 @@ void tia2_resize_h_u8_avx2(uint8_t *y, const uint8_t *x, const struct tia2_resiz
         return;
     }
     const uint8_t *end = x + (size_t)axis->in * (size_t)channels;
-    const __m256i  order = pairs(channels);
+    const __m256i  order = _mm256_load_si256((const __m256i *)kPairs[channels - 2].bytes);
     for (int32_t i = 0; i < axis->n; i++) {
         const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
         const uint8_t *p = x + (size_t)axis->first[i] * (size_t)channels;

@@ -26,27 +26,29 @@ static inline __mmask32 first_bytes(ptrdiff_t n) { // a mask of the first n byte
     return n >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << (n < 0 ? 0 : n)) - 1;
 }
 
-// layout of 8 pixels in four lanes, two pixels a lane: first the dwords that hold them, then the bytes within.
+// shuffles lays 8 pixels out in four lanes, two pixels a lane: first the dwords that hold them, then the bytes within,
+// each widened to a 16 bit word, the two samples of a channel side by side.
 struct shuffles {
-    __m512i dwords, bytes;
+    alignas(64) int32_t dwords[16];
+    alignas(64) int8_t bytes[64];
 };
 
-static inline struct shuffles make_shuffles(int channels) {
-    int32_t d[16];
-    int8_t  b[64];
+static constexpr shuffles make_shuffles(int channels) {
+    shuffles s = {};
     for (int lane = 0; lane < 4; lane++) {
         const int at = 2 * lane * channels; // first byte of the lane's pixels
-        for (int j = 0; j < 4; j++) d[4 * lane + j] = at / 4 + (j < 3 ? j : 0);
+        for (int j = 0; j < 4; j++) s.dwords[4 * lane + j] = at / 4 + (j < 3 ? j : 0);
         for (int c = 0; c < 4; c++)
             for (int t = 0; t < 2; t++) {
-                int8_t *word = b + lane * 16 + c * 4 + t * 2;
-                word[0] = (int8_t)(c < channels ? at % 4 + t * channels + c : -1);
-                word[1] = -1;
+                const int word = lane * 16 + c * 4 + t * 2;
+                s.bytes[word] = (int8_t)(c < channels ? at % 4 + t * channels + c : -1);
+                s.bytes[word + 1] = -1;
             }
     }
-    const struct shuffles s = {_mm512_loadu_si512(d), _mm512_loadu_si512(b)};
     return s;
 }
+
+static constexpr shuffles kShuffles[] = {make_shuffles(2), make_shuffles(3), make_shuffles(4)};
 
 static inline __m512i weights8(const int16_t *k) { // lane j: k[2j] k[2j+1], four times
     const __m512i order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
@@ -76,16 +78,16 @@ void tia2_resize_h_u8_avx512(uint8_t *y, const uint8_t *x, const struct tia2_res
         resize_h_grey(y, x, axis);
         return;
     }
-    const uint8_t        *end = x + (size_t)axis->in * (size_t)channels;
-    const struct shuffles order = make_shuffles(channels);
-    const __mmask16       out = (__mmask16)first_bytes(channels);
+    const uint8_t  *end = x + (size_t)axis->in * (size_t)channels;
+    const __m512i   dwords = _mm512_load_si512(kShuffles[channels - 2].dwords), bytes = _mm512_load_si512(kShuffles[channels - 2].bytes);
+    const __mmask16 out = (__mmask16)first_bytes(channels);
     for (int32_t i = 0; i < axis->n; i++) {
         const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
         const uint8_t *p = x + (size_t)axis->first[i] * (size_t)channels;
         __m512i        a = _mm512_setzero_si512(), b = a;
         for (int32_t t = 0; t < axis->count[i]; t += 8, p += 8 * channels) {
             const __m256i raw = _mm256_maskz_loadu_epi8(first_bytes(end - p), p);
-            const __m512i v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order.dwords, _mm512_castsi256_si512(raw)), order.bytes);
+            const __m512i v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(dwords, _mm512_castsi256_si512(raw)), bytes);
             a = _mm512_add_epi32(a, _mm512_madd_epi16(v, weights8(lo + t)));
             b = _mm512_add_epi32(b, _mm512_madd_epi16(v, weights8(hi + t)));
         }

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"codeberg.org/sbinet/npyio/npz"
+
+	"github.com/tia2-engine/tia2-engine/internal/sharedtest"
+)
+
+func textsFile(t *testing.T, lines ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "texts.txt")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func readArray(t *testing.T, path, name string) (shape []int, data []float32) {
+	t.Helper()
+	r, err := npz.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	key := name + ".npy"
+	h := r.Header(key)
+	if h == nil {
+		t.Fatalf("%s: no array %s among %q", path, name, r.Keys())
+	}
+	if err := r.Read(key, &data); err != nil {
+		t.Fatalf("%s: %s: %v", path, name, err)
+	}
+	return h.Descr.Shape, data
+}
+
+func TestTokenize(t *testing.T) {
+	in := `{"text":"a cat","n":1.50}` + "\n\n" + `{"ids":[7],"text":"a"}` + "\n"
+	want := `{"text":"a cat","n":1.50,"ids":[49406,320,2368,49407]}` + "\n" + `{"ids":[49406,320,49407],"text":"a"}` + "\n"
+	if got := must(t, in, "tokenize"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := must(t, `{"text":"a b c d"}`, "tokenize", "--tokenizer", "bert", "--max-length", "3"); got != `{"text":"a b c d","ids":[101,1037,102]}`+"\n" {
+		t.Errorf("bert: %s", got)
+	}
+	path := filepath.Join(t.TempDir(), "out.jsonl")
+	must(t, in, "tokenize", "-", "--out", path)
+	if got, _ := os.ReadFile(path); string(got) != want {
+		t.Errorf("file: %s", got)
+	}
+}
+
+func TestTokenizeNamesBadLines(t *testing.T) {
+	r := command(t, `{"text":"a"}`+"\n[]\n"+`{"text":null}`+"\n"+`{"text":"b"}`, "tokenize")
+	if r.code != exitFailed || strings.Count(r.out, "\n") != 2 {
+		t.Errorf("status %d, stdout %s", r.code, r.out)
+	}
+	for _, want := range []string{"tia2-engine: stdin:2: expected a JSON object", `tia2-engine: stdin:3: expected {"text":"…"}`} {
+		if !strings.Contains(r.err, want) {
+			t.Errorf("stderr %q: want %q in it", r.err, want)
+		}
+	}
+}
+
+func TestTokenizeGolden(t *testing.T) {
+	data, err := os.ReadFile(sharedtest.Path(t, "golden", "tokens", "tokens.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := must(t, string(data), "tokenize", "--tokenizer", "clip-hf", "--max-length", "77")
+	n := 0
+	for line := range strings.Lines(out) {
+		var got struct {
+			IDs []int32
+			HF  []int32 `json:"hf_clip"`
+			Cat string
+		}
+		if err := json.Unmarshal([]byte(line), &got); err != nil {
+			t.Fatal(err)
+		}
+		n++
+		if got.HF == nil {
+			t.Fatalf("no reference in %s", line)
+		}
+		if got.Cat != "new_unicode" && !slices.Equal(got.IDs, got.HF) {
+			t.Errorf("ids %v, want %v", got.IDs, got.HF)
+		}
+	}
+	if n != strings.Count(string(data), "\n") {
+		t.Errorf("%d lines came out", n)
+	}
+}
+
+func TestPreprocess(t *testing.T) {
+	files := sharedtest.Path(t, "golden", "clip", "images")
+	bad := textsFile(t, "no picture")
+	out := filepath.Join(t.TempDir(), "x.npz")
+	r := command(t, "", "preprocess", filepath.Join(files, "jpeg_420.jpg"), bad, filepath.Join(files, "png_rgba.png"),
+		"--size", "32", "--type", "f32", "--out", out)
+	if r.code != exitFailed || !strings.HasPrefix(r.err, "tia2-engine: "+bad+": ") || strings.Count(r.err, "\n") != 1 {
+		t.Errorf("status %d, stderr %s", r.code, r.err)
+	}
+	for _, name := range []string{"jpeg_420.jpg", "png_rgba.png"} {
+		if shape, _ := readArray(t, out, name); !slices.Equal(shape, []int{3, 32, 32}) {
+			t.Errorf("%s: shape %v", name, shape)
+		}
+	}
+	none := filepath.Join(t.TempDir(), "none.npz")
+	if r := command(t, "", "preprocess", bad, "--out", none); r.code != exitFailed || !strings.Contains(r.err, "no picture could be read") {
+		t.Errorf("only a bad file: status %d, stderr %s", r.code, r.err)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("an empty archive was written")
+	}
+	twice := command(t, "", "preprocess", filepath.Join(files, "jpeg_420.jpg"), filepath.Join(files, "jpeg_420.jpg"), "--out", none)
+	if twice.code != exitFailed || !strings.Contains(twice.err, "no other array") {
+		t.Errorf("one base name twice: status %d, stderr %s", twice.code, twice.err)
+	}
+}
+
+// The whole path from files to numbers, against what the Python reference gives; a bad picture costs only itself.
+func TestEmbedAndScoreGolden(t *testing.T) {
+	golden := sharedtest.Path(t, "golden", "clip")
+	var expect struct{ Images, Texts []string }
+	data, err := os.ReadFile(filepath.Join(golden, "expect.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &expect)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := expect.Texts[:6] // without one that holds a line feed
+	model := filepath.Join(t.TempDir(), "m.gguf")
+	must(t, "", "convert", filepath.Join(golden, "checkpoints", "hf_openai"), model)
+	bad := textsFile(t, "no picture")
+	args := []string{"--model", model, "--texts", textsFile(t, texts...)}
+	for i, image := range expect.Images {
+		args = append(args, "--images", filepath.Join(golden, image))
+		if i == 0 {
+			args = append(args, "--images", bad)
+		}
+	}
+	dir := t.TempDir()
+	for name, flags := range map[string][]string{"image_embeds_norm": {"embed"}, "image_embeds": {"embed", "--no-normalize"}} {
+		out := filepath.Join(dir, name+".npz")
+		r := command(t, "", append(append(flags, args...), "--out", out)...)
+		if r.code != exitFailed || !strings.HasPrefix(r.err, "tia2-engine: "+bad+": ") {
+			t.Fatalf("status %d, stderr %s", r.code, r.err)
+		}
+		_, got := readArray(t, out, "image_embeds")
+		_, want := readArray(t, filepath.Join(golden, "expected", "hf_openai.npz"), name)
+		tolerance := 2e-5
+		if name == "image_embeds" {
+			tolerance = 2e-4 // their length is about 10
+		}
+		compareRows(t, name, got, want, 48, 1, tolerance)
+		_, got = readArray(t, out, "text_embeds")
+		_, want = readArray(t, filepath.Join(golden, "expected", "hf_openai.npz"), strings.Replace(name, "image", "text", 1))
+		compareRows(t, "text", got, want[:len(got)], 48, -1, tolerance)
+	}
+	out := filepath.Join(dir, "scores.npz")
+	if r := command(t, "", append(append([]string{"score"}, args...), "--out", out)...); r.code != exitFailed {
+		t.Fatalf("score: status %d, stderr %s", r.code, r.err)
+	}
+	shape, got := readArray(t, out, "clip")
+	if !slices.Equal(shape, []int{len(expect.Images) + 1, len(texts)}) {
+		t.Fatalf("scores have shape %v", shape)
+	}
+	_, all := readArray(t, filepath.Join(golden, "expected", "hf_openai.npz"), "logits_per_image")
+	var want []float32
+	for i := range expect.Images {
+		want = append(want, all[i*len(expect.Texts):][:len(texts)]...)
+	}
+	compareRows(t, "scores", got, want, len(texts), 1, 1e-3)
+}
+
+// compareRows compares rows, of which got has one more: that of a failed item, which must be NaN. failed < 0: none.
+func compareRows(t *testing.T, what string, got, want []float32, width, failed int, tolerance float64) {
+	t.Helper()
+	if failed >= 0 {
+		for _, v := range got[failed*width : (failed+1)*width] {
+			if !math.IsNaN(float64(v)) {
+				t.Errorf("%s: the failed row holds %g", what, v)
+			}
+		}
+		got = slices.Concat(got[:failed*width], got[(failed+1)*width:])
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		if d := math.Abs(float64(got[i]) - float64(want[i])); !(d <= tolerance) {
+			t.Fatalf("%s: value %d is %g, want %g", what, i, got[i], want[i])
+		}
+	}
+}
+
+func TestScoreOnStdout(t *testing.T) {
+	image := filepath.Join(sharedtest.Path(t, "golden", "clip", "images"), "jpeg_420.jpg")
+	out := must(t, "a red circle\r\n\nlast", "score", "--model", "demo", "--model", "demo", "--images", image, "--texts", "-")
+	var got struct {
+		Images, Texts []string
+		Rewards       map[string][][]float32
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got.Texts, []string{"a red circle", "", "last"}) || !slices.Equal(got.Images, []string{image}) {
+		t.Errorf("images %q, texts %q", got.Images, got.Texts)
+	}
+	if len(got.Rewards) != 2 { // two models of one kind have two names
+		t.Errorf("rewards %v", got.Rewards)
+	}
+}
+
+func TestConvertQuantizeInspect(t *testing.T) {
+	golden := sharedtest.Path(t, "golden", "clip", "checkpoints", "openai_jit", "model.pt")
+	dir := t.TempDir()
+	full, small := filepath.Join(dir, "full.gguf"), filepath.Join(dir, "small.gguf")
+	must(t, "", "convert", golden, full, "--dtype", "f32", "--name", "jit")
+	must(t, "", "quantize", full, small)
+	var a, b struct {
+		Container, Family, Name, Reward, Problem string
+		Parameters                               uint64
+		Tensors                                  []struct{ Name, DType string }
+	}
+	for path, v := range map[string]any{full: &a, small: &b} {
+		if err := json.Unmarshal([]byte(must(t, "", "inspect", path, "--format", "json")), v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.Container != "gguf" || a.Name != "jit" || a.Reward != "clip" || a.Problem != "" || a.Parameters != b.Parameters {
+		t.Errorf("%+v", a)
+	}
+	q8 := 0
+	for _, tensor := range b.Tensors {
+		if tensor.DType == "q8_0" {
+			q8++
+		}
+	}
+	if q8 == 0 {
+		t.Errorf("no tensor of the quantized file is q8_0: %+v", b.Tensors[:3])
+	}
+	if out := must(t, "", "inspect", full, "--tensors"); !strings.Contains(out, "v.patch_embd.weight") {
+		t.Errorf("%s", out)
+	}
+	if r := command(t, "", "convert", textsFile(t, "no checkpoint"), full); r.code != exitFailed {
+		t.Errorf("a text file was converted: %s", r.err)
+	}
+}
+
+func TestBenchJSON(t *testing.T) {
+	dir := t.TempDir()
+	first := filepath.Join(dir, "first.json")
+	args := []string{"bench", "--no-alignment", "--tower", "image,text", "--batches", "2", "--batches", "4", "--min-time", "10ms", "--max-time", "100ms"}
+	must(t, "", append(args, "--format", "json", "--out", first, "--opprofile", filepath.Join(dir, "ops.pprof"))...)
+	data, err := os.ReadFile(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc struct {
+		Machine struct {
+			CPU   string
+			Cores int
+		}
+		Engine struct{ GGML, ISA string }
+		Runs   []struct {
+			Model, Tower string
+			Batch        int
+			ItemsPS      float64 `json:"items_per_s"`
+		}
+	}
+	if err := json.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	if len(doc.Runs) != 4 || doc.Runs[0].ItemsPS <= 0 || doc.Machine.Cores == 0 || doc.Engine.GGML == "" {
+		t.Errorf("%s", data)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "ops.pprof")); err != nil || info.Size() == 0 {
+		t.Errorf("no op profile: %v", err)
+	}
+	out := must(t, "", append(args, "--compare", first)...)
+	if !strings.Contains(out, "image") || !strings.Contains(out, "items/s") {
+		t.Errorf("%s", out)
+	}
+}
