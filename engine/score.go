@@ -18,12 +18,7 @@ func (m *Model) Score(ctx context.Context, images []Image, texts []string) ([]Re
 	if m.opt.NoNormalize {
 		return nil, fmt.Errorf("tia2: a model opened with NoNormalize has no scores: %w", ErrInvalid)
 	}
-	textEmbeds, err := m.EncodeTexts(ctx, texts)
-	if err != nil {
-		return nil, err
-	}
-	imageEmbeds, err := m.EncodeImages(ctx, images)
-	items, err := SplitItemErrors(err)
+	imageEmbeds, textEmbeds, items, err := m.embedPairs(ctx, images, texts)
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +27,16 @@ func (m *Model) Score(ctx context.Context, images []Image, texts []string) ([]Re
 		return rewards, items
 	}
 	return rewards, nil
+}
+
+// embedPairs embeds both sides and keeps apart the pictures that could not be read.
+func (m *Model) embedPairs(ctx context.Context, images []Image, texts []string) (imageEmbeds, textEmbeds Embeddings, items ItemErrors, err error) {
+	if textEmbeds, err = m.EncodeTexts(ctx, texts); err != nil {
+		return
+	}
+	imageEmbeds, err = m.EncodeImages(ctx, images)
+	items, err = SplitItemErrors(err)
+	return
 }
 
 // Similarity returns the reward of every image embedding for every text embedding, both of this model.

@@ -40,12 +40,7 @@ func (m *Model) TextNorm(ctx context.Context, prompts []PromptImages, opt textno
 		images, texts = append(images, p.Images...), append(texts, p.Texts...)
 		setOffsets = append(setOffsets, int32(len(texts)))
 	}
-	textEmbeds, err := m.EncodeTexts(ctx, texts)
-	if err != nil {
-		return nil, err
-	}
-	imageEmbeds, err := m.EncodeImages(ctx, images)
-	items, err := SplitItemErrors(err)
+	imageEmbeds, textEmbeds, items, err := m.embedPairs(ctx, images, texts)
 	if err != nil {
 		return nil, err
 	}

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
+	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 )
 
 // Cached returns the path of the GGUF file of a checkpoint in the folder cacheDir, converting it where it is not there
