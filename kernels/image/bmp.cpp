@@ -1,7 +1,7 @@
 // bmp.cpp: Windows and OS/2 bitmaps: 1, 4, 8, 16, 24 and 32 bits, bit fields, RLE4 and RLE8, both row orders.
 //
-// The rules are PIL's (src/PIL/BmpImagePlugin.py): 32 bit pixels have alpha only where bit fields say so, a palette that
-// is black and white or the grey ramp gives mode 1 or L, and run-length data must fill the picture.
+// The rules are PIL's (src/PIL/BmpImagePlugin.py): 32 bit pixels have alpha only where bit fields say so, a palette
+// that is black and white or the grey ramp gives mode 1 or L, and run-length data must fill the picture.
 #include "reader.h"
 
 #include <cstring>
@@ -48,7 +48,12 @@ void read_sizes(reader *in, bmp_header *b, uint32_t header_bytes) {
         return;
     }
     switch (header_bytes) {
-    case 40: case 52: case 56: case 64: case 108: case 124: break;
+    case 40:
+    case 52:
+    case 56:
+    case 64:
+    case 108:
+    case 124: break;
     default: fail(TIA2_EIMAGE, "BMP header of %u bytes is of no known kind", header_bytes);
     }
     const uint8_t *h = in->take(header_bytes - 4, "the header");
@@ -73,20 +78,27 @@ void choose_bit_fields(bmp_header *b) {
         layout   pixel;
     };
     static const known table[] = {
-        {32, {0xFF0000, 0xFF00, 0xFF, 0}, layout::bgrx},         {32, {0xFF000000, 0xFF0000, 0xFF00, 0}, layout::xbgr},
-        {32, {0xFF000000, 0xFF00, 0xFF, 0}, layout::bgxr},       {32, {0xFF000000, 0xFF0000, 0xFF00, 0xFF}, layout::abgr},
-        {32, {0xFF, 0xFF00, 0xFF0000, 0xFF000000}, layout::rgba}, {32, {0xFF0000, 0xFF00, 0xFF, 0xFF000000}, layout::bgra},
-        {32, {0xFF000000, 0xFF00, 0xFF, 0xFF0000}, layout::bgar}, {32, {0, 0, 0, 0}, layout::bgra},
-        {24, {0xFF0000, 0xFF00, 0xFF, 0}, layout::bgr},          {16, {0xF800, 0x7E0, 0x1F, 0}, layout::bgr16},
+        {32, {0xFF0000, 0xFF00, 0xFF, 0}, layout::bgrx},
+        {32, {0xFF000000, 0xFF0000, 0xFF00, 0}, layout::xbgr},
+        {32, {0xFF000000, 0xFF00, 0xFF, 0}, layout::bgxr},
+        {32, {0xFF000000, 0xFF0000, 0xFF00, 0xFF}, layout::abgr},
+        {32, {0xFF, 0xFF00, 0xFF0000, 0xFF000000}, layout::rgba},
+        {32, {0xFF0000, 0xFF00, 0xFF, 0xFF000000}, layout::bgra},
+        {32, {0xFF000000, 0xFF00, 0xFF, 0xFF0000}, layout::bgar},
+        {32, {0, 0, 0, 0}, layout::bgra},
+        {24, {0xFF0000, 0xFF00, 0xFF, 0}, layout::bgr},
+        {16, {0xF800, 0x7E0, 0x1F, 0}, layout::bgr16},
         {16, {0x7C00, 0x3E0, 0x1F, 0}, layout::bgr15},
     };
     for (const known &k : table) {
-        if (k.bits != b->bits || memcmp(k.mask, b->mask, 12) != 0 || (b->bits == 32 && k.mask[3] != b->mask[3])) continue;
+        if (k.bits != b->bits || memcmp(k.mask, b->mask, 12) != 0 || (b->bits == 32 && k.mask[3] != b->mask[3]))
+            continue;
         b->pixel = k.pixel;
         if (k.pixel >= layout::abgr) b->mode = pixel_mode::rgba;
         return;
     }
-    fail(TIA2_EIMAGE, "BMP bit masks %08x %08x %08x %08x of %u bit pixels are not known", b->mask[0], b->mask[1], b->mask[2], b->mask[3], b->bits);
+    fail(TIA2_EIMAGE, "BMP bit masks %08x %08x %08x %08x of %u bit pixels are not known", b->mask[0], b->mask[1],
+         b->mask[2], b->mask[3], b->bits);
 }
 
 void choose_layout(bmp_header *b) {
@@ -100,12 +112,16 @@ void choose_layout(bmp_header *b) {
     default: fail(TIA2_EIMAGE, "BMP with %u bits a pixel: 1, 4, 8, 16, 24 and 32 can be read", b->bits);
     }
     if (b->compression == kBitFields) choose_bit_fields(b);
-    if (b->compression > kBitFields) fail(TIA2_EIMAGE, "BMP compression %u is not known: raw, RLE8, RLE4 and bit fields can be read", b->compression);
-    if (b->rle() && b->mode != pixel_mode::p) fail(TIA2_EIMAGE, "BMP run lengths need a palette, not %u bit pixels", b->bits);
+    if (b->compression > kBitFields)
+        fail(TIA2_EIMAGE, "BMP compression %u is not known: raw, RLE8, RLE4 and bit fields can be read",
+             b->compression);
+    if (b->rle() && b->mode != pixel_mode::p)
+        fail(TIA2_EIMAGE, "BMP run lengths need a palette, not %u bit pixels", b->bits);
 }
 
 void read_palette(reader *in, bmp_header *b) {
-    if (b->colors == 0 || b->colors > 65536) fail(TIA2_EIMAGE, "BMP palette has %u entries, 1 to 65536 are allowed", b->colors);
+    if (b->colors == 0 || b->colors > 65536)
+        fail(TIA2_EIMAGE, "BMP palette has %u entries, 1 to 65536 are allowed", b->colors);
     const size_t   at = in->pos, step = b->palette_step;
     const uint8_t *s = in->file.data + at;
     in->skip(step * b->colors);
@@ -150,7 +166,8 @@ void unpack_row(layout l, pixel_mode mode, uint8_t *dst, const uint8_t *s, size_
     };
     switch (l) {
     case layout::bits1:
-        for (size_t i = 0; i < n; i++) dst[i] = uint8_t(((s[i / 8] >> (7 - i % 8)) & 1) * (mode == pixel_mode::bit ? 255 : 1));
+        for (size_t i = 0; i < n; i++)
+            dst[i] = uint8_t(((s[i / 8] >> (7 - i % 8)) & 1) * (mode == pixel_mode::bit ? 255 : 1));
         break;
     case layout::bits4:
         for (size_t i = 0; i < n; i++) dst[i] = uint8_t(i % 2 ? s[i / 2] & 15 : s[i / 2] >> 4);
@@ -183,7 +200,9 @@ void unpack_row(layout l, pixel_mode mode, uint8_t *dst, const uint8_t *s, size_
 void read_rows(reader *in, const bmp_header &b, picture *out) {
     const size_t row = (size_t(b.width) * size_t(layout_bits(b.pixel)) + 7) / 8;
     const size_t stride = ((size_t(b.width) * b.bits + 31) >> 3) & ~size_t(3);
-    if (stride < row) fail(TIA2_EIMAGE, "BMP rows of %zu bytes are too short for %u pixels of mode %s", stride, b.width, mode_name(b.mode));
+    if (stride < row)
+        fail(TIA2_EIMAGE, "BMP rows of %zu bytes are too short for %u pixels of mode %s", stride, b.width,
+             mode_name(b.mode));
     for (uint32_t i = 0; i < b.height; i++) {
         const uint32_t y = b.top_down ? i : b.height - 1 - i;
         unpack_row(b.pixel, b.mode, out->row(int32_t(y)), in->take(row, "a row"), b.width);
@@ -195,7 +214,11 @@ void read_rows(reader *in, const bmp_header &b, picture *out) {
 class rle_rows {
   public:
     rle_rows(reader *in, const bmp_header &b)
-        : in_(*in), rle4_(b.compression == kRle4), width_(b.width), total_(size_t(b.width) * b.height), data_(total_, true) {}
+        : in_(*in),
+          rle4_(b.compression == kRle4),
+          width_(b.width),
+          total_(size_t(b.width) * b.height),
+          data_(total_, true) {}
 
     const uint8_t *run() {
         while (n_ < total_ && in_.left() >= 2) {

@@ -23,10 +23,11 @@ const char *mode_name(pixel_mode m) {
 
 void check_size(const char *format, uint64_t width, uint64_t height, const picture_limits &limits) {
     if (width == 0 || height == 0)
-        fail(TIA2_EIMAGE, "%s picture is empty: %llu x %llu pixels", format, (unsigned long long)width, (unsigned long long)height);
+        fail(TIA2_EIMAGE, "%s picture is empty: %llu x %llu pixels", format, (unsigned long long)width,
+             (unsigned long long)height);
     if (width > INT32_MAX || height > INT32_MAX || width * height > limits.pixels_max) // both below 2^32: no overflow
-        fail(TIA2_EIMAGE, "%s picture of %llu x %llu pixels is over the limit of %llu pixels", format, (unsigned long long)width,
-             (unsigned long long)height, (unsigned long long)limits.pixels_max);
+        fail(TIA2_EIMAGE, "%s picture of %llu x %llu pixels is over the limit of %llu pixels", format,
+             (unsigned long long)width, (unsigned long long)height, (unsigned long long)limits.pixels_max);
 }
 
 namespace {
@@ -56,7 +57,8 @@ const format_entry kFormats[] = {
 const format_entry &find_format(file_bytes f, const picture_limits &limits) {
     if (f.size == 0) fail(TIA2_EIMAGE, "picture file is empty");
     if (f.size > limits.bytes_max)
-        fail(TIA2_EIMAGE, "picture file of %zu bytes is over the limit of %llu bytes", f.size, (unsigned long long)limits.bytes_max);
+        fail(TIA2_EIMAGE, "picture file of %zu bytes is over the limit of %llu bytes", f.size,
+             (unsigned long long)limits.bytes_max);
     for (const format_entry &e : kFormats)
         if (e.accepts(f)) return e;
     char head[3 * 8 + 1] = "";

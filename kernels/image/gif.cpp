@@ -19,12 +19,15 @@ struct gif_palette {
 };
 
 struct gif_header {
-    uint32_t    width = 0, height = 0;     // of the canvas
+    uint32_t    width = 0, height = 0;      // of the canvas
     uint32_t    x = 0, y = 0, w = 0, h = 0; // of the frame
     bool        interlaced = false;
     int         transparent = -1;
     int         code_bits = 0;
-    gif_palette palette; // in use
+    gif_palette palette;     // in use
+    bool        odd = false; // see below
+
+    pixel_mode mode() const { return palette.colors && !odd ? pixel_mode::p : pixel_mode::l; }
 };
 
 gif_palette read_palette(reader *in, int flags) {
@@ -55,7 +58,8 @@ void read_extension(reader *in, gif_header *g) {
         const uint8_t *block = in->file.data + at;
         in->skip(n);
         const size_t got = in->pos - at;
-        if (got < 3 || ((block[0] & 1) && got < 4)) fail(TIA2_EIMAGE, "GIF graphic control extension at byte %zu is too short", at);
+        if (got < 3 || ((block[0] & 1) && got < 4))
+            fail(TIA2_EIMAGE, "GIF graphic control extension at byte %zu is too short", at);
         if (block[0] & 1) g->transparent = block[3];
     }
     skip_blocks(in);
@@ -80,9 +84,10 @@ gif_header read_header(reader *in, const picture_limits &limits) {
     g.height = std::max(g.height, g.y + g.h);
     g.interlaced = (frame[8] & 64) != 0;
     const gif_palette local = read_palette(in, frame[8]);
-    g.palette = local.present ? local : global;
-    if (local.present && !local.colors && global.colors)
-        fail(TIA2_EIMAGE, "GIF frame has a grey palette over a global one of colours, which the reference cannot resize");
+    // A frame's own grey ramp over global colours: PIL says L, keeps the global palette for convert("RGB"), and fails
+    // to resize it.
+    g.odd = local.present && !local.colors && global.colors;
+    g.palette = local.present && !g.odd ? local : global;
     g.code_bits = in->byte("the code size");
     check_size("GIF", g.width, g.height, limits);
     return g;
@@ -147,7 +152,8 @@ class lzw_decoder {
                 reset();
                 continue;
             }
-            if (c == clear_ + 1) fail(TIA2_EIMAGE, "GIF data ends before the picture is complete, at byte %zu", codes_.in->pos);
+            if (c == clear_ + 1)
+                fail(TIA2_EIMAGE, "GIF data ends before the picture is complete, at byte %zu", codes_.in->pos);
             if (fresh_) return first(c, run);
             return expand(c, run);
         }
@@ -168,7 +174,9 @@ class lzw_decoder {
         size_ = bits_ + 1;
         fresh_ = true;
     }
-    [[noreturn]] void damaged() const { fail(TIA2_EIMAGE, "GIF data is damaged near byte %zu: code out of range", codes_.in->pos); }
+    [[noreturn]] void damaged() const {
+        fail(TIA2_EIMAGE, "GIF data is damaged near byte %zu: code out of range", codes_.in->pos);
+    }
 
     size_t first(int c, const uint8_t **run) {
         if (c > clear_) damaged();
@@ -212,16 +220,18 @@ class lzw_decoder {
 picture_info probe_gif(file_bytes file, const picture_limits &limits) {
     reader           in{file, "GIF"};
     const gif_header g = read_header(&in, limits);
-    return {"GIF", g.palette.colors ? pixel_mode::p : pixel_mode::l, int32_t(g.width), int32_t(g.height)};
+    return {"GIF", g.mode(), int32_t(g.width), int32_t(g.height)};
 }
 
 picture decode_gif(file_bytes file, const picture_limits &limits) {
     reader           in{file, "GIF"};
     const gif_header g = read_header(&in, limits);
     if (g.w == 0 || g.h == 0) fail(TIA2_EIMAGE, "GIF frame is empty: %u x %u", g.w, g.h);
-    if (g.code_bits > kCodeBitsMax) fail(TIA2_EIMAGE, "GIF code size is %d, at most %d is allowed", g.code_bits, kCodeBitsMax);
+    if (g.code_bits > kCodeBitsMax)
+        fail(TIA2_EIMAGE, "GIF code size is %d, at most %d is allowed", g.code_bits, kCodeBitsMax);
 
     picture out(g.palette.colors ? pixel_mode::p : pixel_mode::l, int32_t(g.width), int32_t(g.height));
+    out.rgb_only = g.odd;
     if (g.palette.colors) memcpy(out.palette, g.palette.colors, g.palette.bytes);
     memset(out.pixels.data(), std::max(g.transparent, 0), size_t(g.width) * g.height);
 

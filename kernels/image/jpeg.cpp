@@ -1,5 +1,6 @@
 // jpeg.cpp: JPEG through libjpeg-turbo's libjpeg API, with PIL's settings: accurate integer DCT, fancy upsampling,
-// greyscale as L, three components as RGB, four as CMYK inverted (Adobe's convention, whether or not the marker is there).
+// greyscale as L, three components as RGB, four as CMYK inverted (Adobe's convention, whether or not the marker is
+// there).
 //
 // libjpeg reports errors by longjmp. Each function that calls setjmp below holds no C++ object, so nothing is jumped
 // over; the session is destroyed by its owner. The source never waits for more data: where libjpeg asks for some, the
@@ -135,7 +136,8 @@ jpeg_frame scan_markers(file_bytes file) {
         if (m == 0xDA) return frame;
         if (m == 0xDB) check_tables(s, n);
         if ((m >= 0xC0 && m <= 0xCF && m != 0xC4 && m != 0xCC) || m == 0xDE) read_frame(s, n, &frame);
-        if ((m == 0xE0 && n >= 4 && n < 7 && memcmp(s, "JFIF", 4) == 0) || (m == 0xEE && n >= 5 && n < 7 && memcmp(s, "Adobe", 5) == 0))
+        if ((m == 0xE0 && n >= 4 && n < 7 && memcmp(s, "JFIF", 4) == 0) ||
+            (m == 0xEE && n >= 5 && n < 7 && memcmp(s, "Adobe", 5) == 0))
             fail(TIA2_EIMAGE, "JPEG segment ff%02x is too short: %zu bytes", m, n);
     }
 }
@@ -154,7 +156,8 @@ struct jpeg_file {
         open_session(&s, file);
         try {
             check(read_header(&s), file);
-            if (s.cinfo.image_width != frame.width || s.cinfo.image_height != frame.height || s.cinfo.num_components != int(frame.components))
+            if (s.cinfo.image_width != frame.width || s.cinfo.image_height != frame.height ||
+                s.cinfo.num_components != int(frame.components))
                 fail(TIA2_EIMAGE, "JPEG file has two frame headers that differ");
         } catch (...) { // the destructor does not run for a half-made object
             jpeg_destroy_decompress(&s.cinfo);
@@ -166,9 +169,11 @@ struct jpeg_file {
     jpeg_file &operator=(const jpeg_file &) = delete;
 
     void check(step result, file_bytes file) const {
-        if (result == step::truncated) fail(TIA2_EIMAGE, "JPEG file is truncated: its %zu bytes end before the picture does", file.size);
+        if (result == step::truncated)
+            fail(TIA2_EIMAGE, "JPEG file is truncated: its %zu bytes end before the picture does", file.size);
         if (result == step::failed)
-            fail(TIA2_EIMAGE, "JPEG data is damaged near byte %zu: %s", file.size - s.source.bytes_in_buffer, s.message);
+            fail(TIA2_EIMAGE, "JPEG data is damaged near byte %zu: %s", file.size - s.source.bytes_in_buffer,
+                 s.message);
     }
 };
 

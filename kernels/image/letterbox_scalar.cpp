@@ -33,7 +33,8 @@ struct placed { // the resized picture within the square
 };
 
 // rows resizes horizontally, from in [height, in_width * 3] into the square.
-void rows(const std::vector<float> &in, int32_t in_width, const placed &p, int32_t size, const float mean[3], const float std[3], float *dst) {
+void rows(const std::vector<float> &in, int32_t in_width, const placed &p, int32_t size, const float mean[3],
+          const float std[3], float *dst) {
     const resize_axis axis(in_width, p.width, 0, p.width, true);
     const size_t      plane = size_t(size) * size_t(size);
     for (int32_t y = 0; y < p.height; y++) {
@@ -56,7 +57,9 @@ void letterbox(const picture &rgb, int32_t size, const float mean[3], const floa
     const int32_t longest = std::max(rgb.width, rgb.height);
     if (longest == size) {
         if (rgb.width != rgb.height)
-            fail(TIA2_EIMAGE, "hpsv2 does not pad a picture whose longer side has %d pixels already, and %d x %d is not square", size, rgb.width, rgb.height);
+            fail(TIA2_EIMAGE,
+                 "hpsv2 does not pad a picture whose longer side has %d pixels already, and %d x %d is not square",
+                 size, rgb.width, rgb.height);
         normalise(rgb.pixels.data(), size, mean, std, false, dst);
         return;
     }
@@ -65,7 +68,8 @@ void letterbox(const picture &rgb, int32_t size, const float mean[3], const floa
     p.width = int32_t(std::nearbyint(rgb.width * scale)); // half to even, as Python's round
     p.height = int32_t(std::nearbyint(rgb.height * scale));
     if (p.width < 1 || p.height < 1)
-        fail(TIA2_EIMAGE, "hpsv2 resizes %d x %d pixels to %d x %d: both must be greater than 0", rgb.width, rgb.height, p.width, p.height);
+        fail(TIA2_EIMAGE, "hpsv2 resizes %d x %d pixels to %d x %d: both must be greater than 0", rgb.width, rgb.height,
+             p.width, p.height);
     p.left = (size - p.width) / 2;
     p.top = (size - p.height) / 2;
 

@@ -38,6 +38,7 @@ struct picture {
     int32_t      width = 0, height = 0;
     pixel_buffer pixels;
     uint8_t      palette[256 * 3] = {}; // mode p: r, g, b of each index
+    bool         rgb_only = false;      // PIL can convert this picture but not resize it; see gif.cpp
 
     picture() = default;
     picture(pixel_mode m, int32_t w, int32_t h, bool zero = false)

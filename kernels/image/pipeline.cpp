@@ -17,7 +17,8 @@ size2 shortest_to(const picture &src, int32_t size) {
     const int32_t shorter = std::min(src.width, src.height), longer = std::max(src.width, src.height);
     const double  scaled = double(int64_t(size) * longer) / shorter;
     if (scaled * size > INT32_MAX / 4) // the reference would hold all of the resized picture
-        fail(TIA2_EIMAGE, "a picture of %d x %d pixels is too narrow to be resized to a shorter side of %d", src.width, src.height, size);
+        fail(TIA2_EIMAGE, "a picture of %d x %d pixels is too narrow to be resized to a shorter side of %d", src.width,
+             src.height, size);
     const int32_t other = int32_t(scaled);
     return src.width <= src.height ? size2{size, other} : size2{other, size};
 }

@@ -15,7 +15,8 @@ namespace {
 struct adam7_pass {
     uint32_t x, y, dx, dy;
 };
-const adam7_pass kAdam7[7] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4}, {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
+const adam7_pass kAdam7[7] = {{0, 0, 8, 8}, {4, 0, 8, 8}, {0, 4, 4, 8}, {2, 0, 4, 4},
+                              {0, 2, 2, 4}, {1, 0, 2, 2}, {0, 1, 1, 2}};
 
 int samples_of(int color) { return color == 2 ? 3 : color == 4 ? 2 : color == 6 ? 4 : 1; }
 
@@ -105,9 +106,12 @@ struct unpacker {
 class png_rows {
   public:
     png_rows(png_chunks *chunks, picture *out)
-        : in_(chunks), out_(out), bits_(samples_of(chunks->color) * chunks->depth),
+        : in_(chunks),
+          out_(out),
+          bits_(samples_of(chunks->color) * chunks->depth),
           unpack_{chunks->depth, chunks->color, mode_bytes(out->mode)},
-          cur_(row_length(uint32_t(chunks->box.width)) + 1), up_(row_length(uint32_t(chunks->box.width)) + 1) {
+          cur_(row_length(uint32_t(chunks->box.width)) + 1),
+          up_(row_length(uint32_t(chunks->box.width)) + 1) {
         if (inflateInit(&z_) != Z_OK) throw std::bad_alloc();
     }
     ~png_rows() { inflateEnd(&z_); }
@@ -121,7 +125,8 @@ class png_rows {
             return;
         }
         for (const adam7_pass &p : kAdam7) { // PIL puts an interlaced frame at the canvas' corner, wherever it belongs
-            const uint32_t columns = w > p.x ? (w - p.x + p.dx - 1) / p.dx : 0, rows = h > p.y ? (h - p.y + p.dy - 1) / p.dy : 0;
+            const uint32_t columns = w > p.x ? (w - p.x + p.dx - 1) / p.dx : 0,
+                           rows = h > p.y ? (h - p.y + p.dy - 1) / p.dy : 0;
             if (columns && rows && !pass(p, columns, rows, p.dy)) return;
         }
     }
@@ -166,7 +171,8 @@ class png_rows {
             const int rc = inflate(&z_, Z_NO_FLUSH);
             if (rc < 0) fail(TIA2_EIMAGE, "PNG pixel data is damaged: %s", z_.msg ? z_.msg : "it does not inflate");
             if (z_.avail_out == 0) return rc != Z_STREAM_END;
-            if (rc != Z_OK) z_.avail_in = 0; // the stream has ended or wants a dictionary: look for more data, as PIL does
+            if (rc != Z_OK)
+                z_.avail_in = 0; // the stream has ended or wants a dictionary: look for more data, as PIL does
         }
     }
 };

@@ -12,7 +12,8 @@ constexpr uint64_t kTextChunkMax = uint64_t(1) << 20; // inflated bytes of one c
 constexpr uint64_t kTextMax = uint64_t(64) << 20;     // and of all, as PIL; here the ICC profiles count too
 
 constexpr uint32_t tag(const char (&s)[5]) {
-    return uint32_t(uint8_t(s[0])) << 24 | uint32_t(uint8_t(s[1])) << 16 | uint32_t(uint8_t(s[2])) << 8 | uint32_t(uint8_t(s[3]));
+    return uint32_t(uint8_t(s[0])) << 24 | uint32_t(uint8_t(s[1])) << 16 | uint32_t(uint8_t(s[2])) << 8 |
+           uint32_t(uint8_t(s[3]));
 }
 
 struct tag_text { // a chunk's name for messages; names that reach one are letters, digits or '_'
@@ -29,7 +30,8 @@ bool is_tag(uint32_t t) {
 }
 
 bool mode_of(int depth, int color, pixel_mode *mode) {
-    const bool deep = depth == 16, byte = depth == 8 || deep, packed = depth == 1 || depth == 2 || depth == 4 || depth == 8;
+    const bool deep = depth == 16, byte = depth == 8 || deep,
+               packed = depth == 1 || depth == 2 || depth == 4 || depth == 8;
     switch (color) {
     case 0: *mode = depth == 1 ? pixel_mode::bit : deep ? pixel_mode::i16 : pixel_mode::l; return packed || deep;
     case 2: *mode = pixel_mode::rgb; return byte;
@@ -58,7 +60,8 @@ bool png_chunks::read_chunk(chunk *c, bool must) {
 }
 
 void png_chunks::need(const chunk &c, uint32_t n) const {
-    if (c.length < n) fail(TIA2_EIMAGE, "PNG chunk %s has %u bytes, at least %u are needed", tag_text(c.tag).s, c.length, n);
+    if (c.length < n)
+        fail(TIA2_EIMAGE, "PNG chunk %s has %u bytes, at least %u are needed", tag_text(c.tag).s, c.length, n);
 }
 
 void png_chunks::open() {
@@ -76,8 +79,11 @@ void png_chunks::open() {
     if (!known) fail(TIA2_EIMAGE, "PNG file has no header of a known kind (bit depth %d, color type %d)", depth, color);
     check_size("PNG", width, height, limits);
     if (!has_box) box = {0, 0, width, height};
-    if (box.width == 0 || box.height == 0) fail(TIA2_EIMAGE, "PNG frame is empty: %llu x %llu", (unsigned long long)box.width, (unsigned long long)box.height);
-    if (palette_bytes / 3 > 256) fail(TIA2_EIMAGE, "PNG palette has %zu entries, at most 256 are allowed", palette_bytes / 3);
+    if (box.width == 0 || box.height == 0)
+        fail(TIA2_EIMAGE, "PNG frame is empty: %llu x %llu", (unsigned long long)box.width,
+             (unsigned long long)box.height);
+    if (palette_bytes / 3 > 256)
+        fail(TIA2_EIMAGE, "PNG palette has %zu entries, at most 256 are allowed", palette_bytes / 3);
 }
 
 file_bytes png_chunks::next_pixels() {
@@ -194,7 +200,8 @@ void png_chunks::frame_control(const chunk &c, const uint8_t *s) {
     sequence_started_ = true;
     sequence_ = n;
     const png_box b = {be32(s + 12), be32(s + 16), be32(s + 4), be32(s + 8)};
-    if (b.x + b.width > width || b.y + b.height > height) fail(TIA2_EIMAGE, "PNG animation has a frame outside the picture");
+    if (b.x + b.width > width || b.y + b.height > height)
+        fail(TIA2_EIMAGE, "PNG animation has a frame outside the picture");
     has_box = true;
     box = b;
 }
@@ -228,10 +235,11 @@ void png_chunks::text(const chunk &c, const uint8_t *s) {
         if (flag && method) return;
         const size_t size = flag ? inflated(c, s + from, n - from, &damaged) : n - from;
         if (!damaged) add_text(size);
-    } else { // iCCP, zTXt: a method byte, then compressed data
+    } else {                                         // iCCP, zTXt: a method byte, then compressed data
         if (c.tag == tag("iCCP") && !zero) from = 0; // as PIL, which then takes the first byte for the method
         if (c.tag == tag("iCCP") && from >= n) fail(TIA2_EIMAGE, "PNG chunk iCCP has no compression method");
-        if (from < n && s[from] != 0) fail(TIA2_EIMAGE, "PNG chunk %s has compression method %d, only 0 is known", tag_text(c.tag).s, s[from]);
+        if (from < n && s[from] != 0)
+            fail(TIA2_EIMAGE, "PNG chunk %s has compression method %d, only 0 is known", tag_text(c.tag).s, s[from]);
         from = std::min(from + 1, n);
         const size_t size = inflated(c, s + from, n - from, &damaged);
         if (c.tag == tag("zTXt") && key) add_text(damaged ? 0 : size);
@@ -240,7 +248,8 @@ void png_chunks::text(const chunk &c, const uint8_t *s) {
 
 void png_chunks::add_text(uint64_t n) {
     text_bytes_ += n;
-    if (text_bytes_ > kTextMax) fail(TIA2_EIMAGE, "PNG file has more than %llu bytes of text", (unsigned long long)kTextMax);
+    if (text_bytes_ > kTextMax)
+        fail(TIA2_EIMAGE, "PNG file has more than %llu bytes of text", (unsigned long long)kTextMax);
 }
 
 // inflated returns how many bytes the data inflates to; damaged data is no error (PIL drops it), too much is one.
@@ -261,7 +270,8 @@ size_t png_chunks::inflated(const chunk &c, const uint8_t *s, size_t n, bool *da
     *damaged = rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR; // Z_BUF_ERROR: the data ends early
     inflated_bytes_ += z.total_out;
     if ((rc == Z_OK && z.avail_in > 0) || inflated_bytes_ > kTextMax)
-        fail(TIA2_EIMAGE, "PNG chunk %s inflates to more than %llu bytes", tag_text(c.tag).s, (unsigned long long)kTextChunkMax);
+        fail(TIA2_EIMAGE, "PNG chunk %s inflates to more than %llu bytes", tag_text(c.tag).s,
+             (unsigned long long)kTextChunkMax);
     return z.total_out;
 }
 

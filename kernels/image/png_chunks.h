@@ -42,9 +42,9 @@ struct png_chunks {
         uint32_t tag, length;
     };
 
-    uint32_t data_left_ = 0;       // of the pixel chunk that is being read
-    uint64_t text_bytes_ = 0;      // of all text so far
-    uint64_t inflated_bytes_ = 0;  // of all compressed ancillary chunks so far
+    uint32_t data_left_ = 0;      // of the pixel chunk that is being read
+    uint64_t text_bytes_ = 0;     // of all text so far
+    uint64_t inflated_bytes_ = 0; // of all compressed ancillary chunks so far
     bool     sequence_started_ = false;
     uint32_t sequence_ = 0;
     uint64_t frames_ = 0; // of acTL; 0: none

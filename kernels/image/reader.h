@@ -21,7 +21,8 @@ struct reader {
     // take returns a pointer to the next n bytes and moves past them.
     const uint8_t *take(size_t n, const char *what) {
         if (n > left())
-            fail(TIA2_EIMAGE, "%s file is truncated: %s at byte %zu needs %zu bytes, %zu are left", format, what, pos, n, left());
+            fail(TIA2_EIMAGE, "%s file is truncated: %s at byte %zu needs %zu bytes, %zu are left", format, what, pos,
+                 n, left());
         const uint8_t *p = file.data + pos;
         pos += n;
         return p;

@@ -67,27 +67,32 @@ struct u8_passes {
     void vertical(picture *out, const picture &src, int32_t left, int32_t top, const resize_axis &axis) const {
         const size_t at = size_t(left) * size_t(mode_bytes(src.mode));
         for (int32_t y = 0; y < out->height; y++)
-            ops.v_u8(out->row(y), src.row(top + axis.first(y)) + at, src.row_bytes(), out->row_bytes(), &axis.view(), y);
+            ops.v_u8(out->row(y), src.row(top + axis.first(y)) + at, src.row_bytes(), out->row_bytes(), &axis.view(),
+                     y);
     }
     static constexpr bool exact = false;
 };
 
 struct u16_passes {
-    static const uint16_t *at(const picture &p, int32_t x, int32_t y) { return reinterpret_cast<const uint16_t *>(p.row(y)) + x; }
-    static uint16_t       *to(picture *p, int32_t y) { return reinterpret_cast<uint16_t *>(p->row(y)); }
+    static const uint16_t *at(const picture &p, int32_t x, int32_t y) {
+        return reinterpret_cast<const uint16_t *>(p.row(y)) + x;
+    }
+    static uint16_t *to(picture *p, int32_t y) { return reinterpret_cast<uint16_t *>(p->row(y)); }
 
     void horizontal(picture *out, const picture &src, int32_t left, int32_t top, const resize_axis &axis) const {
         for (int32_t y = 0; y < out->height; y++) resize_h_u16(to(out, y), at(src, left, top + y), axis);
     }
     void vertical(picture *out, const picture &src, int32_t left, int32_t top, const resize_axis &axis) const {
         for (int32_t y = 0; y < out->height; y++)
-            resize_v_u16(to(out, y), at(src, left, top + axis.first(y)), size_t(src.width), size_t(out->width), axis, y);
+            resize_v_u16(to(out, y), at(src, left, top + axis.first(y)), size_t(src.width), size_t(out->width), axis,
+                         y);
     }
     static constexpr bool exact = true;
 };
 
 // resample runs the passes. A direction that keeps its size has none. Both round, so their order shows: PIL goes
-// vertically first where that shrinks the height much more than the width (Resample.c, ImagingResampleInner).
+// vertically first where that shrinks the height much more than the width (Resample.c, ImagingResampleInner; Pillow
+// before 13 never did).
 template <class Passes> picture resample(const picture &src, int32_t width, int32_t height, const box &crop) {
     const Passes passes;
     picture      out(src.mode, crop.width, crop.height);
@@ -122,6 +127,9 @@ template <class Passes> picture resample(const picture &src, int32_t width, int3
 
 picture resize(picture &&src, int32_t width, int32_t height, const box &crop) {
     if (width == src.width && height == src.height) return crop_of(src, crop);
+    if (src.rgb_only)
+        fail(TIA2_EIMAGE, "a GIF frame with a grey palette over a global one of colours cannot be resized by this "
+                          "pipeline's reference");
     switch (src.mode) {
     case pixel_mode::bit:
     case pixel_mode::p: return nearest(src, width, height, crop);

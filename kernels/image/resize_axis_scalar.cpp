@@ -26,7 +26,8 @@ resize_axis::resize_axis(int32_t in, int32_t out, int32_t from, int32_t n, bool 
     const double scale = double(float(in)) / out, width = std::max(scale, 1.0), support = kSupport * width;
     const auto   size = uint64_t(std::ceil(support)) * 2 + 1;
     const auto   stride = (size + TIA2_RESIZE_ALIGN - 1) / TIA2_RESIZE_ALIGN * TIA2_RESIZE_ALIGN;
-    if (stride * uint64_t(n) > kWeightsMax) fail(TIA2_EIMAGE, "a side of %d pixels is too long to be resized to %d", in, out);
+    if (stride * uint64_t(n) > kWeightsMax)
+        fail(TIA2_EIMAGE, "a side of %d pixels is too long to be resized to %d", in, out);
 
     const size_t total = size_t(stride) * size_t(n);
     first_.resize(size_t(n));

@@ -15,13 +15,15 @@ void tia2_resize_h_u8_scalar(uint8_t *y, const uint8_t *x, const struct tia2_res
         const uint8_t *from = x + (size_t)axis->first[i] * channels;
         for (int c = 0; c < channels; c++) {
             uint32_t sum = 1u << (TIA2_RESIZE_BITS - 1);
-            for (int32_t t = 0; t < axis->count[i]; t++) sum += (uint32_t)from[(size_t)t * channels + c] * (uint32_t)k[t];
+            for (int32_t t = 0; t < axis->count[i]; t++)
+                sum += (uint32_t)from[(size_t)t * channels + c] * (uint32_t)k[t];
             y[(size_t)i * channels + c] = clip8((int32_t)sum);
         }
     }
 }
 
-void tia2_resize_v_u8_scalar(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis, int32_t i) {
+void tia2_resize_v_u8_scalar(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis,
+                             int32_t i) {
     const int32_t *k = axis->k + (size_t)i * axis->stride;
     for (size_t j = 0; j < n; j++) {
         uint32_t sum = 1u << (TIA2_RESIZE_BITS - 1);

@@ -31,7 +31,8 @@ picture_info probe_webp(file_bytes file, const picture_limits &limits) {
     WebPBitstreamFeatures f;
     const VP8StatusCode   rc = WebPGetFeatures(file.data, file.size, &f);
     if (rc != VP8_STATUS_OK)
-        fail(TIA2_EIMAGE, rc == VP8_STATUS_NOT_ENOUGH_DATA ? "WebP file is truncated within its header" : "WebP header is damaged");
+        fail(TIA2_EIMAGE,
+             rc == VP8_STATUS_NOT_ENOUGH_DATA ? "WebP file is truncated within its header" : "WebP header is damaged");
     check_size("WebP", uint64_t(f.width), uint64_t(f.height), limits);
     return {"WEBP", f.has_alpha ? pixel_mode::rgba : pixel_mode::rgb, f.width, f.height};
 }
@@ -41,7 +42,8 @@ picture decode_webp(file_bytes file, const picture_limits &limits) {
     check_frames(file);
     const WebPData data = {file.data, file.size};
 
-    std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder *)> dec(WebPAnimDecoderNew(&data, nullptr), WebPAnimDecoderDelete);
+    std::unique_ptr<WebPAnimDecoder, void (*)(WebPAnimDecoder *)> dec(WebPAnimDecoderNew(&data, nullptr),
+                                                                      WebPAnimDecoderDelete);
     if (!dec) fail(TIA2_EIMAGE, "WebP file is truncated or damaged: its %zu bytes hold no complete picture", file.size);
     WebPAnimInfo canvas;
     if (!WebPAnimDecoderGetInfo(dec.get(), &canvas)) fail(TIA2_EIMAGE, "WebP file has no canvas");
@@ -49,7 +51,8 @@ picture decode_webp(file_bytes file, const picture_limits &limits) {
 
     uint8_t *rgba = nullptr;
     int      timestamp = 0;
-    if (!WebPAnimDecoderGetNext(dec.get(), &rgba, &timestamp)) fail(TIA2_EIMAGE, "WebP data is damaged: the first frame cannot be decoded");
+    if (!WebPAnimDecoderGetNext(dec.get(), &rgba, &timestamp))
+        fail(TIA2_EIMAGE, "WebP data is damaged: the first frame cannot be decoded");
     picture      out(info.mode, int32_t(canvas.canvas_width), int32_t(canvas.canvas_height));
     uint8_t     *dst = out.pixels.data();
     const size_t n = size_t(out.width) * size_t(out.height);

@@ -32,15 +32,34 @@ ggml_tensor *activate(ggml_context *ctx, ggml_tensor *x, activation act) {
     return x;
 }
 
+// Each of ggml's threads computes a run of rows.
+void run_dense(ggml_tensor *dst, int ith, int nth, void *d) {
+    const ggml_tensor *x = dst->src[0], *residual = dst->src[1];
+    const int64_t      M = x->ne[1], first = M * ith / nth, end = M * (ith + 1) / nth;
+    const auto         row = [&](const ggml_tensor *t) { return t ? (float *)((char *)t->data + t->nb[1] * (size_t)first) : nullptr; };
+    static_cast<dense *>(d)->run(row(dst), row(x), row(residual), end - first);
+}
+
+ggml_tensor *linear_dense(ggml_context *ctx, ggml_tensor *x, ggml_tensor *residual, dense *d, int64_t N) {
+    ggml_tensor *args[] = {x, residual};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, N, x->ne[1], 1, 1, args, residual ? 2 : 1, run_dense, GGML_N_TASKS_MAX, d);
+}
+
 } // namespace
 
 ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, activation act,
                     ggml_tensor *residual) {
     const int64_t K = w.weight->ne[0], N = w.weight->ne[1], M = x->ne[1];
-    ggml_tensor  *y = matmul(g.ctx(), w.weight, x);
-    if (w.bias) y = ggml_add(g.ctx(), y, w.bias);
-    y = activate(g.ctx(), y, act);
-    if (residual) y = ggml_add(g.ctx(), y, residual);
+    dense        *packed = g.fused() ? g.fused()->get(w.weight, w.bias, act, residual != nullptr) : nullptr;
+    ggml_tensor  *y;
+    if (packed) {
+        y = linear_dense(g.ctx(), x, residual, packed, N);
+    } else {
+        y = matmul(g.ctx(), w.weight, x);
+        if (w.bias) y = ggml_add(g.ctx(), y, w.bias);
+        y = activate(g.ctx(), y, act);
+        if (residual) y = ggml_add(g.ctx(), y, residual);
+    }
     return g.op(name, y, shape_name({M, K, N}, w.weight->type), 2.0 * (double)M * (double)K * (double)N,
                 {x, w.weight, w.bias, residual});
 }

@@ -8,8 +8,6 @@
 
 namespace tia2 {
 
-enum class activation { none, gelu, quick_gelu };
-
 struct linear_weights {
     ggml_tensor *weight; // [K, N]
     ggml_tensor *bias;   // [N] or NULL

@@ -1,6 +1,7 @@
 #include "graph.h"
 
 #include "error.h"
+#include "log.h"
 
 #include <chrono>
 #include <cstring>
@@ -23,8 +24,35 @@ void check(ggml_status status, ggml_backend_t backend) {
 
 } // namespace
 
-graph_builder::graph_builder(std::string tower, size_t nodes_max)
-    : tower_(std::move(tower)), ctx_(new_context(nodes_max)), nodes_(ggml_new_graph_custom(ctx_.get(), nodes_max, false)) {}
+dense *dense_cache::get(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
+    const auto at = packed_.find({weight, residual});
+    if (at != packed_.end()) return at->second.get();
+    return (packed_[{weight, residual}] = pack(weight, bias, act, residual)).get();
+}
+
+std::unique_ptr<dense> dense_cache::pack(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
+    if (weight->type != GGML_TYPE_F32 && weight->type != GGML_TYPE_F16 && weight->type != GGML_TYPE_BF16) return nullptr;
+    const int64_t      K = weight->ne[0], N = weight->ne[1];
+    const auto        *values = (const float *)weight->data;
+    std::vector<float> wide;
+    if (weight->type != GGML_TYPE_F32) {
+        wide.resize((size_t)(K * N));
+        ggml_get_type_traits(weight->type)->to_float(weight->data, wide.data(), K * N);
+        values = wide.data();
+    }
+    try {
+        auto d = std::make_unique<dense>(values, K, N, bias ? (const float *)bias->data : nullptr, act, residual,
+                                         weight->type == GGML_TYPE_BF16);
+        on_packed_(weight);
+        return d;
+    } catch (const no_fast_form &e) {
+        log_line(e.what());
+        return nullptr;
+    }
+}
+
+graph_builder::graph_builder(std::string tower, size_t nodes_max, dense_cache *fused)
+    : tower_(std::move(tower)), fused_(fused), ctx_(new_context(nodes_max)), nodes_(ggml_new_graph_custom(ctx_.get(), nodes_max, false)) {}
 
 ggml_tensor *graph_builder::input(const char *name, ggml_type type, std::initializer_list<int64_t> shape) {
     ggml_tensor *t = ggml_new_tensor(ctx(), type, (int)shape.size(), shape.begin());
@@ -93,6 +121,7 @@ void graph::run(ggml_backend_t backend, const std::function<void(const char *, g
         run_timed(backend, on_op);
     else
         check(ggml_backend_graph_compute(backend, nodes_), backend);
+    if (dense_failed()) fail(TIA2_ENOMEM, "%s: out of memory in a matrix product", ggml_backend_name(backend));
     ggml_backend_tensor_get(output_, dst, 0, ggml_nbytes(output_));
 }
 

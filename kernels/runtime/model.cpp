@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <tuple>
@@ -37,6 +38,8 @@ struct tia2_model {
     weights                                        w;
     backend_ptr                                    backend;
     std::unique_ptr<family>                        encoder;
+    dense_cache                                    packed{[this](const ggml_tensor *t) { w.release(t); }};
+    bool                                           fused; // on the CPU, unless TIA2_CPU=ggml asks for the plain form
     std::unique_ptr<ggml_gallocr, gallocr_deleter> alloc;
     const graph                                   *alloc_owner = nullptr;
     std::map<graph_key, cached_graph>              graphs;
@@ -57,7 +60,8 @@ struct tia2_model {
 };
 
 tia2_model::tia2_model(const std::string &path, const std::string &device, int n_threads)
-    : file(path), w(file), backend(open_backend(find_device(device), n_threads)), encoder(make_family(file, w)) {
+    : file(path), w(file), backend(open_backend(find_device(device), n_threads)), encoder(make_family(file, w)),
+      fused(backend_name(ggml_backend_get_device(backend.get())) == "cpu" && !(getenv("TIA2_CPU") && !strcmp(getenv("TIA2_CPU"), "ggml"))) {
     w.get_f32("logit_scale", {1});
     w.upload(backend.get());
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
@@ -75,7 +79,7 @@ float tia2_model::read_logit_scale() const {
 }
 
 graph tia2_model::build(tower_kind tower, int64_t B, int64_t T) {
-    graph_builder b(tower == tower_kind::image ? "image" : "text", encoder->nodes_max());
+    graph_builder b(tower == tower_kind::image ? "image" : "text", encoder->nodes_max(), fused ? &packed : nullptr);
     ggml_tensor  *out = tower == tower_kind::image ? encoder->image_graph(b, B) : encoder->text_graph(b, B, T);
     return graph(std::move(b), out);
 }

@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <vector>
 
 namespace tia2 {
@@ -86,7 +88,15 @@ void weights::upload(ggml_backend_t backend) {
             fail(TIA2_EMODEL, "%s: the file ends before tensor %s: %zu bytes, expected %zu", file_.path.c_str(),
                  gguf_get_tensor_name(file_.gguf.get(), i), file_.file.size(), end);
     }
-    if (!map_file(backend)) copy_file(backend);
+    mapped_ = map_file(backend);
+    if (!mapped_) copy_file(backend);
+}
+
+void weights::release(const ggml_tensor *t) const {
+    if (!mapped_) return;
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)t->data;
+    const uintptr_t begin = (data + page - 1) / page * page, end = (data + ggml_nbytes(t)) / page * page;
+    if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 // Lets the device use the mapped pages where it can (CPU).

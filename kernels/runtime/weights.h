@@ -22,6 +22,9 @@ class weights {
     ggml_tensor *get_f32(const std::string &name, std::initializer_list<int64_t> shape);
 
     void     upload(ggml_backend_t backend);
+    // Lets the system take back the memory of a tensor that is not read any more. Reading it stays legal: a mapped file
+    // is read again, and other memory is left alone.
+    void     release(const ggml_tensor *t) const;
     uint64_t bytes() const;
 
   private:
@@ -32,6 +35,7 @@ class weights {
 
     const gguf_file &file_;
     buffer_ptr       buffer_;
+    bool             mapped_ = false;
 };
 
 } // namespace tia2

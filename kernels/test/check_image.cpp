@@ -22,7 +22,8 @@ bytes scene(int w, int h, int channels) {
     for (int y = 0; y < h; y++)
         for (int x = 0; x < w; x++)
             for (int c = 0; c < channels; c++) {
-                const double v = 128 + 90 * std::sin(fx * x / w + fy * y / h + c) + (x * 3 > w && y * 2 > h ? 40 : 0) + 6 * check_rand_double();
+                const double v = 128 + 90 * std::sin(fx * x / w + fy * y / h + c) + (x * 3 > w && y * 2 > h ? 40 : 0) +
+                                 6 * check_rand_double();
                 p[at++] = uint8_t(std::min(255.0, std::max(0.0, v)));
             }
     return p;
@@ -71,7 +72,8 @@ bytes make_png(const bytes &pixels, int w, int h, uint32_t format) {
 
 bytes make_webp(const bytes &rgb, int w, int h, bool lossless) {
     uint8_t     *out = nullptr;
-    const size_t n = lossless ? WebPEncodeLosslessRGB(rgb.data(), w, h, 3 * w, &out) : WebPEncodeRGB(rgb.data(), w, h, 3 * w, 80, &out);
+    const size_t n = lossless ? WebPEncodeLosslessRGB(rgb.data(), w, h, 3 * w, &out)
+                              : WebPEncodeRGB(rgb.data(), w, h, 3 * w, 80, &out);
     bytes        file(out, out + n);
     WebPFree(out);
     return file;
@@ -143,11 +145,13 @@ decoded decode(const bytes &file, const tia2_image_limits *limits = nullptr) {
     return d;
 }
 
-void want_pixels(const char *what, const bytes &file, const char *format, const char *mode, int w, int h, const bytes &rgb) {
+void want_pixels(const char *what, const bytes &file, const char *format, const char *mode, int w, int h,
+                 const bytes &rgb) {
     const decoded d = decode(file);
     if (d.status != TIA2_OK) return FAIL("%s: %s", what, d.err.msg);
     if (strcmp(d.info.format, format) != 0 || strcmp(d.info.mode, mode) != 0 || d.info.width != w || d.info.height != h)
-        return FAIL("%s: probed as %s %s %dx%d, want %s %s %dx%d", what, d.info.format, d.info.mode, d.info.width, d.info.height, format, mode, w, h);
+        return FAIL("%s: probed as %s %s %dx%d, want %s %s %dx%d", what, d.info.format, d.info.mode, d.info.width,
+                    d.info.height, format, mode, w, h);
     if (!rgb.empty() && d.rgb != rgb) FAIL("%s: pixels differ", what);
 }
 
@@ -170,7 +174,8 @@ void survive(const bytes &file) {
         s.limits = small;
         float             dst[3 * 9 * 9];
         tia2_error        err = {};
-        const tia2_status rc = tia2_image_preprocess(file.data(), file.size(), &s, TIA2_PIXELS_F32, dst, 3 * 9 * 9, &err);
+        const tia2_status rc =
+            tia2_image_preprocess(file.data(), file.size(), &s, TIA2_PIXELS_F32, dst, 3 * 9 * 9, &err);
         if (rc != TIA2_OK && rc != TIA2_EIMAGE) FAIL("preprocess: status %d, message '%s'", int(rc), err.msg);
         if (d.status != TIA2_OK && rc == TIA2_OK) FAIL("preprocess accepts what decode refuses: %s", d.err.msg);
     }
@@ -179,7 +184,8 @@ void survive(const bytes &file) {
 bytes damaged(const bytes &file) {
     bytes b = file;
     for (int i = check_rand_int(1, 4); i > 0 && !b.empty(); i--) {
-        const size_t at = size_t(check_rand_int(0, int(check_rand() & 1 ? b.size() : std::min<size_t>(b.size(), 64)) - 1));
+        const size_t at =
+            size_t(check_rand_int(0, int(check_rand() & 1 ? b.size() : std::min<size_t>(b.size(), 64)) - 1));
         switch (check_rand_int(0, 4)) {
         case 0: b.resize(at); break;
         case 1: b[at] ^= uint8_t(1u << check_rand_int(0, 7)); break;
@@ -201,14 +207,18 @@ void check_limits() {
     tia2_image_info   info;
     tia2_error        err = {};
     if (tia2_image_probe(file.data(), file.size(), &fits, &info, &err) != TIA2_OK) FAIL("at the limit: %s", err.msg);
-    want_refused("pixels", TIA2_EIMAGE, tia2_image_probe(file.data(), file.size(), &pixels, &info, &err), err, "limit of 199 pixels");
-    want_refused("bytes", TIA2_EIMAGE, tia2_image_probe(file.data(), file.size(), &size, &info, &err), err, "over the limit");
+    want_refused("pixels", TIA2_EIMAGE, tia2_image_probe(file.data(), file.size(), &pixels, &info, &err), err,
+                 "limit of 199 pixels");
+    want_refused("bytes", TIA2_EIMAGE, tia2_image_probe(file.data(), file.size(), &size, &info, &err), err,
+                 "over the limit");
     want_refused("no bytes", TIA2_EIMAGE, tia2_image_probe(nullptr, 0, nullptr, &info, &err), err, "empty");
     want_refused("null", TIA2_EINVAL, tia2_image_probe(nullptr, 5, nullptr, &info, &err), err, "null");
 
     float           dst[300];
     tia2_image_spec s = spec_of(TIA2_PIPELINE_OPENAI, 10);
-    const auto      run = [&](int32_t type, size_t n) { return tia2_image_preprocess(file.data(), file.size(), &s, type, dst, n, &err); };
+    const auto      run = [&](int32_t type, size_t n) {
+        return tia2_image_preprocess(file.data(), file.size(), &s, type, dst, n, &err);
+    };
     want_refused("length", TIA2_EINVAL, run(TIA2_PIXELS_F32, 299), err, "3 * 10 * 10");
     s.std[1] = 0;
     want_refused("std", TIA2_EINVAL, run(TIA2_PIXELS_F32, 300), err, "std");
@@ -216,7 +226,9 @@ void check_limits() {
     want_refused("hpsv2 u8", TIA2_EINVAL, run(TIA2_PIXELS_U8, 300), err, "hpsv2");
     s.size = 20; // the longer side already: the reference does not pad
     std::vector<float> wide(1200);
-    want_refused("hpsv2 unpadded", TIA2_EIMAGE, tia2_image_preprocess(file.data(), file.size(), &s, TIA2_PIXELS_F32, wide.data(), 1200, &err), err, "not square");
+    want_refused("hpsv2 unpadded", TIA2_EIMAGE,
+                 tia2_image_preprocess(file.data(), file.size(), &s, TIA2_PIXELS_F32, wide.data(), 1200, &err), err,
+                 "not square");
     s.size = 0;
     want_refused("size", TIA2_EINVAL, run(TIA2_PIXELS_F32, 300), err, "expected 1 to 4096");
 }
@@ -227,17 +239,37 @@ void bench() {
     const struct {
         const char *name;
         bytes       file;
-    } files[] = {{"jpeg", make_jpeg(rgb, w, w, false)}, {"jpeg progressive", make_jpeg(rgb, w, w, true)}, {"png", make_png(rgb, w, w, PNG_FORMAT_RGB)}, {"webp", make_webp(rgb, w, w, false)}};
-    bytes dst(size_t(w) * w * 3), small(224 * 224 * 3);
+    } files[] = {{"jpeg", make_jpeg(rgb, w, w, false)},
+                 {"jpeg progressive", make_jpeg(rgb, w, w, true)},
+                 {"png", make_png(rgb, w, w, PNG_FORMAT_RGB)},
+                 {"webp", make_webp(rgb, w, w, false)}};
+    bytes              dst(size_t(w) * w * 3), small(224 * 224 * 3);
     std::vector<float> norm(small.size());
     for (const auto &f : files) {
         tia2_image_spec s = spec_of(TIA2_PIPELINE_OPENAI, 224);
-        const double    d = check_time([&] { tia2_image_decode_rgb(f.file.data(), f.file.size(), nullptr, dst.data(), dst.size(), nullptr); }, 3);
-        const double    u = check_time([&] { tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_U8, small.data(), small.size(), nullptr); }, 3);
-        const double    n = check_time([&] { tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_F32, norm.data(), norm.size(), nullptr); }, 3);
+        const double    d = check_time(
+            [&] { tia2_image_decode_rgb(f.file.data(), f.file.size(), nullptr, dst.data(), dst.size(), nullptr); }, 3);
+        const double u = check_time(
+            [&] {
+                tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_U8, small.data(), small.size(),
+                                      nullptr);
+            },
+            3);
+        const double n = check_time(
+            [&] {
+                tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_F32, norm.data(), norm.size(),
+                                      nullptr);
+            },
+            3);
         s = spec_of(TIA2_PIPELINE_HPSV2, 224);
-        const double h = check_time([&] { tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_F32, norm.data(), norm.size(), nullptr); }, 3);
-        printf("  %-16s 768x768 %7zu bytes: decode %.2f ms, openai 224 u8 %.2f ms, f32 %.2f ms, hpsv2 224 %.2f ms\n", f.name, f.file.size(), 1e3 * d, 1e3 * u, 1e3 * n, 1e3 * h);
+        const double h = check_time(
+            [&] {
+                tia2_image_preprocess(f.file.data(), f.file.size(), &s, TIA2_PIXELS_F32, norm.data(), norm.size(),
+                                      nullptr);
+            },
+            3);
+        printf("  %-16s 768x768 %7zu bytes: decode %.2f ms, openai 224 u8 %.2f ms, f32 %.2f ms, hpsv2 224 %.2f ms\n",
+               f.name, f.file.size(), 1e3 * d, 1e3 * u, 1e3 * n, 1e3 * h);
     }
 }
 
@@ -254,7 +286,8 @@ TIA2_CHECK(image) {
                 if (j % 4 != 3) of_rgba.push_back(rgba[j]);
             bytes palette = scene(16, 16, 3);
             palette[0] = 1; // no grey ramp
-            for (int j = 0; j < w * h; j++) of_gif.insert(of_gif.end(), palette.begin() + j % w % 4 * 3, palette.begin() + j % w % 4 * 3 + 3);
+            for (int j = 0; j < w * h; j++)
+                of_gif.insert(of_gif.end(), palette.begin() + j % w % 4 * 3, palette.begin() + j % w % 4 * 3 + 3);
             check_case("%dx%d", w, h);
             want_pixels("png rgb", make_png(rgb, w, h, PNG_FORMAT_RGB), "PNG", "RGB", w, h, rgb);
             want_pixels("png rgba", make_png(rgba, w, h, PNG_FORMAT_RGBA), "PNG", "RGBA", w, h, of_rgba);
@@ -269,8 +302,10 @@ TIA2_CHECK(image) {
     check_part("image_damaged", [] {
         const int   w = 37, h = 29;
         const bytes rgb = scene(w, h, 3), rgba = scene(w, h, 4), palette = scene(16, 16, 3);
-        const bytes files[] = {make_jpeg(rgb, w, h, false), make_jpeg(rgb, w, h, true), make_png(rgba, w, h, PNG_FORMAT_RGBA), make_webp(rgb, w, h, true),
-                               make_webp(rgb, w, h, false), make_gif(palette, w, h), make_bmp(rgb, w, h)};
+        const bytes files[] = {
+            make_jpeg(rgb, w, h, false), make_jpeg(rgb, w, h, true),  make_png(rgba, w, h, PNG_FORMAT_RGBA),
+            make_webp(rgb, w, h, true),  make_webp(rgb, w, h, false), make_gif(palette, w, h),
+            make_bmp(rgb, w, h)};
         for (const bytes &f : files)
             for (int i = 0; i < 250; i++) {
                 check_case("file %zu, damage %d", size_t(&f - files), i);

@@ -15,10 +15,12 @@ using tia2::resize_axis;
 
 // fill writes one of several patterns: noise; black and white, which drives sums out of 0..255; a flat 255.
 void fill(uint8_t *p, size_t n, int pattern) {
-    for (size_t i = 0; i < n; i++) p[i] = pattern == 0 ? uint8_t(check_rand()) : pattern == 1 ? uint8_t(check_rand() & 1 ? 255 : 0) : 255;
+    for (size_t i = 0; i < n; i++)
+        p[i] = pattern == 0 ? uint8_t(check_rand()) : pattern == 1 ? uint8_t(check_rand() & 1 ? 255 : 0) : 255;
 }
 
-void check_h(const char *isa, const tia2_resize_ops &ops, int in, int out, int from, int n, int channels, size_t mis, int pattern) {
+void check_h(const char *isa, const tia2_resize_ops &ops, int in, int out, int from, int n, int channels, size_t mis,
+             int pattern) {
     check_case("in=%d out=%d from=%d n=%d channels=%d mis=%zu pattern=%d", in, out, from, n, channels, mis, pattern);
     resize_axis        axis(in, out, from, n);
     const size_t       left = size_t(axis.narrow()), ny = size_t(n) * size_t(channels);
@@ -45,7 +47,8 @@ void check_v(const char *isa, const tia2_resize_ops &ops, int in, int out, size_
         tia2_resize_v_u8_scalar(want.data(), row, pitch, n, &axis.view(), i);
         ops.v_u8(y.p(), row, pitch, n, &axis.view(), i);
         for (size_t j = 0; j < n; j++)
-            if (y.p()[j] != want[j]) return FAIL("resize_v_u8_%s i=%d j=%zu got %d want %d", isa, i, j, y.p()[j], want[j]);
+            if (y.p()[j] != want[j])
+                return FAIL("resize_v_u8_%s i=%d j=%zu got %d want %d", isa, i, j, y.p()[j], want[j]);
     }
     if (!x.intact() || !y.intact()) FAIL("resize_v_u8_%s wrote out of bounds", isa);
 }
@@ -78,7 +81,8 @@ void check_scalar(int in, int out) {
         for (int t = 0; t < in; t++) want += w[size_t(t)] * x[size_t(t)];
         want = std::min(255.0, std::max(0.0, want));
         const double tolerance = 0.5 + 0.5 / (1 << 22) * 255 * axis.count(i) + 1e-9;
-        if (!(std::fabs(y[size_t(i)] - want) <= tolerance)) return FAIL("resize_u8_scalar i=%d got %d want %.6f", i, y[size_t(i)], want);
+        if (!(std::fabs(y[size_t(i)] - want) <= tolerance))
+            return FAIL("resize_u8_scalar i=%d got %d want %.6f", i, y[size_t(i)], want);
     }
 }
 
@@ -107,7 +111,8 @@ void check_crop(pixel_mode mode, int in_w, int in_h, int w, int h) {
     const picture   got = resize(copy_of(src), w, h, part);
     for (int r = 0; r < part.height; r++)
         if (memcmp(got.row(r), whole.row(y + r) + size_t(x) * size_t(mode_bytes(mode)), got.row_bytes()) != 0)
-            return FAIL("resize: row %d of the part %d,%d %dx%d differs from the whole", r, x, y, part.width, part.height);
+            return FAIL("resize: row %d of the part %d,%d %dx%d differs from the whole", r, x, y, part.width,
+                        part.height);
 }
 
 void bench(const char *isa, const tia2_resize_ops &ops) {
@@ -121,14 +126,16 @@ void bench(const char *isa, const tia2_resize_ops &ops) {
         for (int r = 0; r < in; r++) ops.h_u8(&mid[size_t(r) * out * 3], &x[size_t(r) * in * 3], &axis.view(), 3);
     });
     const double v = check_time([&] {
-        for (int i = 0; i < out; i++) ops.v_u8(&y[size_t(i) * out * 3], &mid[size_t(axis.first(i)) * out * 3], out * 3, out * 3, &axis.view(), i);
+        for (int i = 0; i < out; i++)
+            ops.v_u8(&y[size_t(i) * out * 3], &mid[size_t(axis.first(i)) * out * 3], out * 3, out * 3, &axis.view(), i);
     });
-    char name[64];
+    char         name[64];
     snprintf(name, sizeof name, "resize_h_u8_%s", isa);
     check_bench_line(name, "768x768x3 to 224", h, 2 * taps * in * 3, 0, 2 * check_flops());
     snprintf(name, sizeof name, "resize_v_u8_%s", isa);
     check_bench_line(name, "768x224x3 to 224", v, 2 * taps * out * 3, 0, 2 * check_flops());
-    printf("  resize 768x768x3 to 224x224 %s: %.3f ms, %.0f MB/s of input\n", isa, 1e3 * (h + v), 1e-6 * double(x.size()) / (h + v));
+    printf("  resize 768x768x3 to 224x224 %s: %.3f ms, %.0f MB/s of input\n", isa, 1e3 * (h + v),
+           1e-6 * double(x.size()) / (h + v));
 }
 
 } // namespace
@@ -140,10 +147,14 @@ TIA2_CHECK(resize) {
         for (int i = 0; i < 40; i++) check_scalar(check_rand_int(1, 3000), check_rand_int(1, 300));
     });
     check_part("resize_crop", [] {
-        for (pixel_mode mode : {pixel_mode::bit, pixel_mode::l, pixel_mode::la, pixel_mode::p, pixel_mode::rgb, pixel_mode::rgba, pixel_mode::cmyk, pixel_mode::i16})
-            for (int i = 0; i < 60; i++) check_crop(mode, check_rand_int(1, 90), check_rand_int(1, 90), check_rand_int(1, 60), check_rand_int(1, 60));
+        for (pixel_mode mode : {pixel_mode::bit, pixel_mode::l, pixel_mode::la, pixel_mode::p, pixel_mode::rgb,
+                                pixel_mode::rgba, pixel_mode::cmyk, pixel_mode::i16})
+            for (int i = 0; i < 60; i++)
+                check_crop(mode, check_rand_int(1, 90), check_rand_int(1, 90), check_rand_int(1, 60),
+                           check_rand_int(1, 60));
     });
-    std::vector<tia2_resize_h_u8_fn> seen = {tia2_resize_h_u8_scalar}; // a level without a form of its own is not run again
+    std::vector<tia2_resize_h_u8_fn> seen = {
+        tia2_resize_h_u8_scalar}; // a level without a form of its own is not run again
     check_levels("resize_u8", [&seen](const char *isa) {
         tia2_resize_ops ops;
         tia2_resize_ops_init(&ops);
@@ -156,10 +167,13 @@ TIA2_CHECK(resize) {
                     for (int out : {1, 2, 3, 7, 16, 33}) check_h(isa, ops, in, out, 0, out, channels, mis, in % 3);
         for (int i = 0; i < 300; i++) {
             const int out = check_rand_int(1, 200), from = check_rand_int(0, out - 1);
-            check_h(isa, ops, check_rand_int(1, 1500), out, from, check_rand_int(1, out - from), check_rand_int(1, 4), size_t(check_rand_int(0, 7)), i % 3);
+            check_h(isa, ops, check_rand_int(1, 1500), out, from, check_rand_int(1, out - from), check_rand_int(1, 4),
+                    size_t(check_rand_int(0, 7)), i % 3);
         }
         for (size_t n = 1; n <= 70; n++) // all tails of a body of 32, and past it
             for (int in : {1, 2, 5, 30}) check_v(isa, ops, in, 7, n, n % 5, int(n) % 3);
-        for (int i = 0; i < 60; i++) check_v(isa, ops, check_rand_int(1, 600), check_rand_int(1, 40), size_t(check_rand_int(1, 300)), size_t(check_rand_int(0, 7)), i % 3);
+        for (int i = 0; i < 60; i++)
+            check_v(isa, ops, check_rand_int(1, 600), check_rand_int(1, 40), size_t(check_rand_int(1, 300)),
+                    size_t(check_rand_int(0, 7)), i % 3);
     });
 }

@@ -10,7 +10,8 @@
 
 // finish joins the two sums, rounds and limits to 0..255: 8 values as bytes in the low halves of both 128 bit lanes.
 static inline __m256i finish(__m256i lo, __m256i hi) {
-    __m256i s = _mm256_add_epi32(_mm256_add_epi32(_mm256_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo), _mm256_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
+    __m256i s = _mm256_add_epi32(_mm256_add_epi32(_mm256_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo),
+                                 _mm256_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
     s = _mm256_srai_epi32(s, TIA2_RESIZE_BITS);
     s = _mm256_packs_epi32(s, s);
     return _mm256_packus_epi16(s, s);
@@ -19,7 +20,8 @@ static inline __m256i finish(__m256i lo, __m256i hi) {
 static inline int32_t finish4(__m256i lo, __m256i hi) { // the same for 4 values, each the sum of its two lanes
     const __m128i l = _mm_add_epi32(_mm256_castsi256_si128(lo), _mm256_extracti128_si256(lo, 1));
     const __m128i h = _mm_add_epi32(_mm256_castsi256_si128(hi), _mm256_extracti128_si256(hi, 1));
-    __m128i       s = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(h, TIA2_RESIZE_SPLIT), l), _mm_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
+    __m128i       s = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(h, TIA2_RESIZE_SPLIT), l),
+                                    _mm_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
     s = _mm_srai_epi32(s, TIA2_RESIZE_BITS);
     s = _mm_packs_epi32(s, s);
     return _mm_cvtsi128_si32(_mm_packus_epi16(s, s));
@@ -56,7 +58,8 @@ static constexpr pairs kPairs[] = {make_pairs(2), make_pairs(3), make_pairs(4)};
 static inline __m256i weights4(const int16_t *k) { // lane 0: k0 k1 four times, lane 1: k2 k3
     int64_t w;
     memcpy(&w, k, 8);
-    return _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(_mm_cvtsi64_si128(w)), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    return _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(_mm_cvtsi64_si128(w)),
+                                       _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
 }
 
 static void resize_h_grey(uint8_t *y, const uint8_t *x, const struct tia2_resize_axis *axis) {
@@ -102,13 +105,16 @@ void tia2_resize_h_u8_avx2(uint8_t *y, const uint8_t *x, const struct tia2_resiz
 }
 
 // columns16 makes 16 bytes of an output row.
-static inline void columns16(uint8_t *y, const uint8_t *x, size_t pitch, int32_t count, const int16_t *lo, const int16_t *hi) {
+static inline void columns16(uint8_t *y, const uint8_t *x, size_t pitch, int32_t count, const int16_t *lo,
+                             const int16_t *hi) {
     __m256i a0 = _mm256_setzero_si256(), a1 = a0, b0 = a0, b1 = a0;
     for (int32_t t = 0; t < count; t += 2, x += 2 * pitch) {
         const __m128i r0 = _mm_loadu_si128((const __m128i *)x);
-        const __m128i r1 = t + 1 < count ? _mm_loadu_si128((const __m128i *)(x + pitch)) : r0; // its weight is then zero
-        const __m256i v0 = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(r0, r1)), v1 = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(r0, r1));
-        int32_t       kl, kh;
+        const __m128i r1 =
+            t + 1 < count ? _mm_loadu_si128((const __m128i *)(x + pitch)) : r0; // its weight is then zero
+        const __m256i v0 = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(r0, r1)),
+                      v1 = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(r0, r1));
+        int32_t kl, kh;
         memcpy(&kl, lo + t, 4);
         memcpy(&kh, hi + t, 4);
         const __m256i wl = _mm256_set1_epi32(kl), wh = _mm256_set1_epi32(kh);
@@ -122,7 +128,8 @@ static inline void columns16(uint8_t *y, const uint8_t *x, size_t pitch, int32_t
     _mm_storeu_si128((__m128i *)y, _mm_unpacklo_epi32(l, h)); // c0-3 c4-7 c8-11 c12-15
 }
 
-void tia2_resize_v_u8_avx2(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis, int32_t i) {
+void tia2_resize_v_u8_avx2(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis,
+                           int32_t i) {
     const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
     if (n < 16) {
         tia2_resize_v_u8_scalar(y, x, pitch, n, axis, i);

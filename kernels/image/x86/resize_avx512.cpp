@@ -6,7 +6,8 @@
 #include <string.h>
 
 static inline __m512i join(__m512i lo, __m512i hi) { // 16 sums, rounded, not yet limited
-    const __m512i s = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo), _mm512_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
+    const __m512i s = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo),
+                                       _mm512_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
     return _mm512_srai_epi32(s, TIA2_RESIZE_BITS);
 }
 
@@ -16,7 +17,8 @@ static inline __m128i add_lanes(__m512i v) {
 }
 
 static inline __m128i finish4(__m128i lo, __m128i hi) { // 4 bytes
-    __m128i s = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo), _mm_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
+    __m128i s = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo),
+                              _mm_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
     s = _mm_srai_epi32(s, TIA2_RESIZE_BITS);
     s = _mm_packs_epi32(s, s);
     return _mm_packus_epi16(s, s);
@@ -78,8 +80,9 @@ void tia2_resize_h_u8_avx512(uint8_t *y, const uint8_t *x, const struct tia2_res
         resize_h_grey(y, x, axis);
         return;
     }
-    const uint8_t  *end = x + (size_t)axis->in * (size_t)channels;
-    const __m512i   dwords = _mm512_load_si512(kShuffles[channels - 2].dwords), bytes = _mm512_load_si512(kShuffles[channels - 2].bytes);
+    const uint8_t *end = x + (size_t)axis->in * (size_t)channels;
+    const __m512i  dwords = _mm512_load_si512(kShuffles[channels - 2].dwords),
+                  bytes = _mm512_load_si512(kShuffles[channels - 2].bytes);
     const __mmask16 out = (__mmask16)first_bytes(channels);
     for (int32_t i = 0; i < axis->n; i++) {
         const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
@@ -95,7 +98,8 @@ void tia2_resize_h_u8_avx512(uint8_t *y, const uint8_t *x, const struct tia2_res
     }
 }
 
-void tia2_resize_v_u8_avx512(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis, int32_t i) {
+void tia2_resize_v_u8_avx512(uint8_t *y, const uint8_t *x, size_t pitch, size_t n, const struct tia2_resize_axis *axis,
+                             int32_t i) {
     const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
     const int32_t  count = axis->count[i];
     for (size_t j = 0; j < n; j += 32) {
@@ -106,8 +110,9 @@ void tia2_resize_v_u8_avx512(uint8_t *y, const uint8_t *x, size_t pitch, size_t 
             const __m256i r0 = _mm256_maskz_loadu_epi8(m, p);
             const __m256i r1 = t + 1 < count ? _mm256_maskz_loadu_epi8(m, p + pitch) : r0; // its weight is then zero
             // Of each 128 bit lane of 16 columns, v0 gets the pairs of the first eight, v1 those of the last eight.
-            const __m512i v0 = _mm512_cvtepu8_epi16(_mm256_unpacklo_epi8(r0, r1)), v1 = _mm512_cvtepu8_epi16(_mm256_unpackhi_epi8(r0, r1));
-            int32_t       kl, kh;
+            const __m512i v0 = _mm512_cvtepu8_epi16(_mm256_unpacklo_epi8(r0, r1)),
+                          v1 = _mm512_cvtepu8_epi16(_mm256_unpackhi_epi8(r0, r1));
+            int32_t kl, kh;
             memcpy(&kl, lo + t, 4);
             memcpy(&kh, hi + t, 4);
             const __m512i wl = _mm512_set1_epi32(kl), wh = _mm512_set1_epi32(kh);
