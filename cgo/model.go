@@ -9,7 +9,10 @@ package cgo
 import "C"
 
 import (
+	"fmt"
+	"math"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 	"unsafe"
@@ -38,6 +41,10 @@ type ModelInfo struct {
 // OpenModel opens the GGUF file at path on a device ("auto", "cpu", "Vulkan0", ...) with the given number of CPU
 // threads. Errors: ErrIO, ErrModel, ErrBackend, ErrMemory, ErrInvalid.
 func OpenModel(path, device string, threads int) (*Model, error) {
+	if threads < 1 || threads > math.MaxInt32 || strings.ContainsRune(path+device, 0) {
+		return nil, &Error{Op: "open model", Msg: fmt.Sprintf("path %q, device %q, %d threads: expected names without NUL and threads of at least 1",
+			path, device, threads), kind: ErrInvalid}
+	}
 	cPath, cDevice := C.CString(path), C.CString(device)
 	defer C.free(unsafe.Pointer(cPath))
 	defer C.free(unsafe.Pointer(cDevice))
@@ -79,7 +86,7 @@ func (m *Model) EncodeImagesF32(dst, pixels []float32, batch int, normalize bool
 }
 
 func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C.int32_t, batch int, normalize bool) error {
-	if batch < 0 || n != batch*3*m.info.ImageSize*m.info.ImageSize {
+	if batch < 0 || batch > math.MaxInt32 || n != batch*3*m.info.ImageSize*m.info.ImageSize {
 		return &Error{Op: "encode images", Msg: "pixels do not hold batch pictures of the model's size", kind: ErrInvalid}
 	}
 	m.mu.Lock()
@@ -107,7 +114,7 @@ func flag(on bool) C.int32_t {
 // from its first special token to the one it is pooled at; offsets has B+1 entries.
 func (m *Model) EncodeTexts(dst []float32, ids, offsets []int32, normalize bool) error {
 	batch := len(offsets) - 1
-	if batch < 0 || int(offsets[batch]) != len(ids) {
+	if batch < 0 || batch > math.MaxInt32 || int(offsets[batch]) != len(ids) {
 		return &Error{Op: "encode texts", Msg: "offsets do not end where the ids end", kind: ErrInvalid}
 	}
 	m.mu.Lock()

@@ -38,6 +38,9 @@ func executorFor(device string) *executor {
 
 // do runs f on the executor's thread and waits for it. A context that ends while f is queued keeps f from running.
 func (e *executor) do(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil { // select would choose at random where both are ready
+		return err
+	}
 	done := make(chan error, 1)
 	select {
 	case e.work <- func() { done <- f() }:

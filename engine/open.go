@@ -38,7 +38,8 @@ type Options struct {
 	// Progress is told how many items of a stage ("images", "texts", "convert", "download") are done. It is called from
 	// one goroutine at a time. May be nil.
 	Progress func(stage string, done, total int)
-	// Note is told what had to be assumed of a checkpoint, one sentence each. May be nil.
+	// Note is told what had to be assumed of a checkpoint, and what went wrong and is tried again, one sentence each.
+	// May be nil.
 	Note func(text string)
 }
 
@@ -66,6 +67,13 @@ func (o Options) withDefaults() (Options, error) {
 		o.Progress = func(string, int, int) {}
 	}
 	return o, nil
+}
+
+// logf tells Note.
+func (o Options) logf(format string, args ...any) {
+	if o.Note != nil {
+		o.Note(fmt.Sprintf(format, args...))
+	}
 }
 
 // weightType returns the options' type as GGUF names it.
@@ -152,7 +160,7 @@ func ggufPath(ctx context.Context, spec string, opt Options) (string, error) {
 	case kind == "random":
 		return convert.CachedRandom(ctx, name, randomSeed, opt.CacheDir, copt)
 	case kind == "hf":
-		dir, err := Pull(ctx, name, PullOptions{CacheDir: opt.CacheDir, Progress: func(_ string, done, total int64) {
+		dir, err := Pull(ctx, name, PullOptions{CacheDir: opt.CacheDir, Log: opt.logf, Progress: func(_ string, done, total int64) {
 			opt.Progress("download", int(done>>10), int(total>>10))
 		}})
 		if err != nil {
@@ -231,6 +239,9 @@ func (m *Model) readMetadata(path string) error {
 	}
 	m.preprocess.Size = int(size)
 	m.info.Mean, m.info.Std = m.preprocess.Mean, m.preprocess.Std
+	if _, err := m.preprocess.spec(); err != nil {
+		return fmt.Errorf("%s: preprocess: %w", path, err)
+	}
 
 	if m.tokenizer, err = fileTokenizer(g); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

@@ -37,7 +37,11 @@ func Pipelines() []string { return slices.Sorted(maps.Keys(pipelines)) }
 //	openai, open_clip   resize the short side to Size (PIL bicubic, in the picture's own mode), crop the centre, RGB
 //	hf_clip             RGB, resize, crop; the crop rounds differently
 //	blip_squash         RGB, resize to Size x Size
-//	hpsv2               RGB, scale to fit Size x Size in float, pad with black
+//	hpsv2               RGB, scale to fit Size x Size in float, pad with black; values are not clipped. A picture whose
+//	                    longer side has Size pixels already is not padded by the reference: refused unless square
+//
+// JPEG, PNG, WebP, GIF and BMP are read, told by their content; of an animation the first frame. EXIF orientation, colour
+// profiles and transparency have no effect, as in the references.
 //
 // Its methods may be called from many goroutines. Errors: ErrImage with the reason, ErrMemory, ErrInvalid.
 type Preprocess struct {
@@ -54,7 +58,10 @@ func (p Preprocess) U8(data []byte) ([]uint8, error) {
 		return nil, err
 	}
 	dst := make([]uint8, 3*p.Size*p.Size)
-	return dst, cgo.PreprocessU8(dst, data, spec)
+	if err := cgo.PreprocessU8(dst, data, spec); err != nil {
+		return nil, err
+	}
+	return dst, nil
 }
 
 // F32 returns the normalised pixels, f32 [3, S, S].
@@ -64,7 +71,10 @@ func (p Preprocess) F32(data []byte) ([]float32, error) {
 		return nil, err
 	}
 	dst := make([]float32, 3*p.Size*p.Size)
-	return dst, cgo.PreprocessF32(dst, data, spec)
+	if err := cgo.PreprocessF32(dst, data, spec); err != nil {
+		return nil, err
+	}
+	return dst, nil
 }
 
 // isFloat tells whether the pipeline makes no bytes.

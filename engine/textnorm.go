@@ -26,6 +26,17 @@ type TextNormScores struct {
 //
 // Pictures that cannot be read have NaN, and the error is ItemErrors, whose indices count the pictures of all prompts.
 func (m *Model) TextNorm(ctx context.Context, prompts []PromptImages, opt textnorm.Options) ([]TextNormScores, error) {
+	if m.opt.NoNormalize {
+		return nil, fmt.Errorf("tia2: a model opened with NoNormalize has no scores: %w", ErrInvalid)
+	}
+	minMax := cgo.MinMaxImage
+	switch opt.MinMax {
+	case "", textnorm.PerImage:
+	case textnorm.PerSet:
+		minMax = cgo.MinMaxSet
+	default:
+		return nil, fmt.Errorf("tia2: min-max mode %q: expected %q or %q: %w", opt.MinMax, textnorm.PerImage, textnorm.PerSet, ErrInvalid)
+	}
 	var images []Image
 	var texts []string
 	var setOf []int32
@@ -46,12 +57,9 @@ func (m *Model) TextNorm(ctx context.Context, prompts []PromptImages, opt textno
 	}
 	scores := TextNormScores{Raw: make([]float32, len(images)), Confidence: make([]float32, len(images))}
 	args := cgo.TextNormArgs{Images: imageEmbeds.Data, Texts: textEmbeds.Data, D: m.info.EmbedDim, SetOf: setOf, SetOffsets: setOffsets,
-		RewardScale: m.rewardScale(), Scale: textnorm.DefaultScale, MinMax: cgo.MinMaxImage}
+		RewardScale: m.rewardScale(), Scale: textnorm.DefaultScale, MinMax: minMax}
 	if opt.Scale != 0 {
 		args.Scale = float32(opt.Scale)
-	}
-	if opt.MinMax == textnorm.PerSet {
-		args.MinMax = cgo.MinMaxSet
 	}
 	if err := cgo.TextNorm(scores.Raw, scores.Confidence, args); err != nil {
 		return nil, err

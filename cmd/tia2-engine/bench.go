@@ -209,8 +209,15 @@ func writeBench(w io.Writer, format string, result *throughput.Report, aligned *
 	if err := report.Write(b, format, nil, tables...); err != nil {
 		return err
 	}
-	if change != nil && format != "csv" {
-		fmt.Fprintf(b, "\n%s\n", strings.Join(change.Remarks(), "\n"))
+	if format == "csv" {
+		return b.Flush()
+	}
+	remarks := result.Remarks()
+	if change != nil {
+		remarks = append(remarks, change.Remarks()...)
+	}
+	if len(remarks) > 0 {
+		fmt.Fprintf(b, "\n%s\n", strings.Join(remarks, "\n"))
 	}
 	return b.Flush()
 }
