@@ -44,11 +44,12 @@ type Pipeline int32
 
 // The pipelines of tia2.h.
 const (
-	PipelineOpenAI     Pipeline = C.TIA2_PIPELINE_OPENAI
-	PipelineOpenCLIP   Pipeline = C.TIA2_PIPELINE_OPEN_CLIP
-	PipelineHFCLIP     Pipeline = C.TIA2_PIPELINE_HF_CLIP
-	PipelineBLIPSquash Pipeline = C.TIA2_PIPELINE_BLIP_SQUASH
-	PipelineHPSv2      Pipeline = C.TIA2_PIPELINE_HPSV2
+	PipelineOpenAI         Pipeline = C.TIA2_PIPELINE_OPENAI
+	PipelineOpenCLIP       Pipeline = C.TIA2_PIPELINE_OPEN_CLIP
+	PipelineHFCLIP         Pipeline = C.TIA2_PIPELINE_HF_CLIP
+	PipelineBLIPSquash     Pipeline = C.TIA2_PIPELINE_BLIP_SQUASH
+	PipelineHPSv2          Pipeline = C.TIA2_PIPELINE_HPSV2
+	PipelineOpenCLIPSquash Pipeline = C.TIA2_PIPELINE_OPEN_CLIP_SQUASH
 )
 
 // ProbeImage reads the header of an encoded picture. Errors: ErrImage.

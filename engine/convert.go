@@ -12,7 +12,7 @@ type ConvertOptions struct {
 	DType    string // type of the matrices: "f32" (also ""), "f16", "bf16" or "q8_0"
 	Arch     string // architecture of a file without configuration: "ViT-B-32", "ViT-H-14-quickgelu", ...
 	Reward   string // what scores are: "clip", "pickscore" or "hpsv2"
-	Pipeline string // preprocessing: "openai", "open_clip", "hf_clip", "blip_squash" or "hpsv2"
+	Pipeline string // preprocessing: "openai", "open_clip", "hf_clip", "open_clip_squash", "blip_squash" or "hpsv2"
 	Name     string // the model's name in the file
 
 	Progress func(done, total int64) // bytes read and written; called from the calling goroutine; may be nil

@@ -27,6 +27,7 @@ func (l ImageLimits) bytesMax() int64 {
 var pipelines = map[string]cgo.Pipeline{
 	"openai": cgo.PipelineOpenAI, "open_clip": cgo.PipelineOpenCLIP, "hf_clip": cgo.PipelineHFCLIP,
 	"blip_squash": cgo.PipelineBLIPSquash, "hpsv2": cgo.PipelineHPSv2,
+	"open_clip_squash": cgo.PipelineOpenCLIPSquash,
 }
 
 // Pipelines lists the names that Preprocess.Pipeline may have, sorted.
@@ -36,6 +37,7 @@ func Pipelines() []string { return slices.Sorted(maps.Keys(pipelines)) }
 //
 //	openai, open_clip   resize the short side to Size (PIL bicubic, in the picture's own mode), crop the centre, RGB
 //	hf_clip             RGB, resize, crop; the crop rounds differently
+//	open_clip_squash    resize to Size x Size (in the picture's own mode), RGB
 //	blip_squash         RGB, resize to Size x Size
 //	hpsv2               RGB, scale to fit Size x Size in float, pad with black; values are not clipped. A picture whose
 //	                    longer side has Size pixels already is not padded by the reference: refused unless square

@@ -17,7 +17,7 @@ func convertCommand(con *console) *cli.Command {
 			&cli.StringFlag{Name: "dtype", Value: "f32", Usage: "type of the matrices: f32, f16, bf16, q8_0"},
 			&cli.StringFlag{Name: "arch", Usage: "architecture of a checkpoint that does not tell it itself, such as ViT-B-32"},
 			&cli.StringFlag{Name: "reward", Usage: "what the scores are: clip, pickscore, hpsv2 (default: told by the checkpoint)"},
-			&cli.StringFlag{Name: "pipeline", Usage: "preprocessing of pictures: openai, open_clip, hf_clip, blip_squash, hpsv2 (default: told by the checkpoint)"},
+			&cli.StringFlag{Name: "pipeline", Usage: "preprocessing of pictures: openai, open_clip, hf_clip, open_clip_squash, blip_squash, hpsv2 (default: told by the checkpoint)"},
 			&cli.StringFlag{Name: "name", Usage: "the model's name in the file"},
 		},
 		Action: func(c *cli.Context) error {

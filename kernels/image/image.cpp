@@ -26,7 +26,7 @@ file_bytes file_of(const uint8_t *data, size_t n) {
 template <size_t n> void copy_name(char (&dst)[n], const char *src) { snprintf(dst, n, "%s", src); }
 
 void check_spec(const tia2_image_spec &s, int32_t type) {
-    if (s.pipeline < TIA2_PIPELINE_OPENAI || s.pipeline > TIA2_PIPELINE_HPSV2)
+    if (s.pipeline < TIA2_PIPELINE_OPENAI || s.pipeline > TIA2_PIPELINE_OPEN_CLIP_SQUASH)
         fail(TIA2_EINVAL, "pipeline %d is not known", s.pipeline);
     if (s.size < 1 || s.size > kSizeMax) fail(TIA2_EINVAL, "picture size is %d, expected 1 to %d", s.size, kSizeMax);
     if (type != TIA2_PIXELS_U8 && type != TIA2_PIXELS_F32) fail(TIA2_EINVAL, "pixel type %d is not known", type);

@@ -30,7 +30,8 @@ int32_t half_even(int32_t n) { return int32_t(std::nearbyint(n / 2.0)); }
 picture pipeline_u8(picture &&src, tia2_pipeline pipeline, int32_t size) {
     const bool rgb_first = pipeline == TIA2_PIPELINE_HF_CLIP || pipeline == TIA2_PIPELINE_BLIP_SQUASH;
     if (rgb_first) src = to_rgb(std::move(src));
-    if (pipeline == TIA2_PIPELINE_BLIP_SQUASH) return resize(std::move(src), size, size, {0, 0, size, size});
+    if (pipeline == TIA2_PIPELINE_BLIP_SQUASH || pipeline == TIA2_PIPELINE_OPEN_CLIP_SQUASH)
+        return to_rgb(resize(std::move(src), size, size, {0, 0, size, size}));
 
     const size2 to = shortest_to(src, size);
     box         crop = {0, 0, size, size};

@@ -141,6 +141,7 @@ typedef enum tia2_pipeline {
     TIA2_PIPELINE_HF_CLIP = 2,     // RGB > resize > centre crop, floor
     TIA2_PIPELINE_BLIP_SQUASH = 3, // RGB > resize to S x S
     TIA2_PIPELINE_HPSV2 = 4,       // RGB > float letterbox (antialiased, torchvision >= 0.17)
+    TIA2_PIPELINE_OPEN_CLIP_SQUASH = 5, // resize to S x S (in the picture's own mode) > RGB
 } tia2_pipeline;
 
 typedef struct tia2_image_limits {

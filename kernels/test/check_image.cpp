@@ -169,7 +169,7 @@ void survive(const bytes &file) {
     const decoded     d = decode(file, &small);
     if (d.status != TIA2_OK && (d.status != TIA2_EIMAGE || !d.err.msg[0] || strchr(d.err.msg, '\n')))
         FAIL("decode: status %d, message '%s'", int(d.status), d.err.msg);
-    for (int p = TIA2_PIPELINE_OPENAI; p <= TIA2_PIPELINE_HPSV2; p++) {
+    for (int p = TIA2_PIPELINE_OPENAI; p <= TIA2_PIPELINE_OPEN_CLIP_SQUASH; p++) {
         tia2_image_spec s = spec_of(tia2_pipeline(p), 9);
         s.limits = small;
         float             dst[3 * 9 * 9];

@@ -23,7 +23,7 @@ type Options struct {
 	DType    string // of the matrices: "f32" (also ""), "f16", "bf16" or "q8_0"
 	Arch     string // a known architecture, for files that lie without configuration
 	Reward   string // "clip", "pickscore" or "hpsv2"
-	Pipeline string // "openai", "open_clip", "hf_clip", "blip_squash" or "hpsv2"
+	Pipeline string // "openai", "open_clip", "hf_clip", "open_clip_squash", "blip_squash" or "hpsv2"
 	Name     string // general.name
 
 	Progress func(done, total int64) // bytes read for the hash and written; may be nil
@@ -215,15 +215,12 @@ func (m *model) applyOptions(opt Options) error {
 	}
 	switch {
 	case opt.Pipeline != "":
-		if !slices.Contains([]string{pipelineOpenAI, pipelineOpenCLIP, pipelineHFCLIP, pipelineBLIPSquash, pipelineHPSv2}, opt.Pipeline) {
-			return fmt.Errorf("pipeline %q is not known: expected openai, open_clip, hf_clip, blip_squash or hpsv2", opt.Pipeline)
+		if !slices.Contains([]string{pipelineOpenAI, pipelineOpenCLIP, pipelineHFCLIP, pipelineBLIPSquash, pipelineHPSv2, pipelineOpenCLIPSquash}, opt.Pipeline) {
+			return fmt.Errorf("pipeline %q is not known: expected openai, open_clip, hf_clip, open_clip_squash, blip_squash or hpsv2", opt.Pipeline)
 		}
 		m.preprocess.Pipeline = opt.Pipeline
 	case m.reward == rewardHPSv2: // HPSv2 always letterboxes, with OpenAI's mean and std
 		m.preprocess = &Preprocess{pipelineHPSv2, m.spec.ImageSize, openAIMean, openAIStd}
-	case m.preprocess.Pipeline == pipelineSquash:
-		return fmt.Errorf("%s: preprocess_cfg.resize_mode: \"squash\" resizes palette, alpha and CMYK pictures before it converts them to RGB, which no pipeline "+
-			"here does: name the pipeline blip_squash, which gives the same pixels for RGB and grey pictures", m.source.openCLIP)
 	}
 	if m.preprocess.Pipeline == pipelineHPSv2 {
 		m.preprocess.Mean, m.preprocess.Std = openAIMean, openAIStd

@@ -86,24 +86,6 @@ func values(t testing.TB, g *gguf.File, name string) ([]byte, []float32) {
 	return raw, x
 }
 
-// allowSquash names the pipeline for checkpoints whose configuration says "squash" (golden/clip with other seeds), which
-// must be refused without.
-func allowSquash(t testing.TB, src string, opt Options) Options {
-	t.Helper()
-	b, _ := os.ReadFile(filepath.Join(src, "open_clip_config.json"))
-	if b == nil {
-		b, _ = os.ReadFile(filepath.Join(filepath.Dir(src), "open_clip_config.json"))
-	}
-	if strings.Contains(string(b), `"squash"`) {
-		err := Convert(context.Background(), src, filepath.Join(t.TempDir(), "x"), opt)
-		if err == nil || !strings.Contains(err.Error(), "preprocess_cfg.resize_mode") {
-			t.Fatalf("%s: squash: %v", src, err)
-		}
-		opt.Pipeline = pipelineBLIPSquash
-	}
-	return opt
-}
-
 // The containers of one set of weights must give the same tensors, bit for bit, in every type.
 func TestContainersAgree(t *testing.T) {
 	dtypes := []string{"f32", "f16", "bf16", "q8_0"}
@@ -112,9 +94,9 @@ func TestContainersAgree(t *testing.T) {
 	}
 	for _, set := range checkpoints {
 		for _, dtype := range dtypes {
-			first := convertTo(t, golden(t, set[0]), allowSquash(t, golden(t, set[0]), Options{DType: dtype}))
+			first := convertTo(t, golden(t, set[0]), Options{DType: dtype})
 			for _, path := range set[1:] {
-				other := convertTo(t, golden(t, path), allowSquash(t, golden(t, path), Options{DType: dtype}))
+				other := convertTo(t, golden(t, path), Options{DType: dtype})
 				if diff := cmp.Diff(first.Tensors, other.Tensors); diff != "" {
 					t.Fatalf("%s, %s: tensors differ from %s: %s", path, dtype, set[0], diff)
 				}
@@ -224,14 +206,14 @@ func readExpectations(t *testing.T, path string) map[string]expectation {
 func TestHyperParameters(t *testing.T) {
 	root := sharedtest.Path(t, "golden", "clip")
 	for name, e := range readExpectations(t, filepath.Join(root, "expect.json")) {
-		opt := allowSquash(t, filepath.Join(root, e.Path), Options{})
+		opt := Options{}
 		in, err := Inspect(context.Background(), filepath.Join(root, e.Path), opt)
 		if err != nil || in.Problem != "" {
 			t.Errorf("%s: %v %s", name, err, in.Problem)
 			continue
 		}
 		if e.Preprocess.ResizeMode == "squash" {
-			e.Preprocess.Pipeline = pipelineBLIPSquash
+			e.Preprocess.Pipeline = pipelineOpenCLIPSquash
 		}
 		want := Preprocess{e.Preprocess.Pipeline, e.Preprocess.Size, e.Preprocess.Mean, e.Preprocess.Std}
 		if *in.Preprocess != want || in.Tokenizer.Kind != e.Tokenizer || in.Tokenizer.EOT != 49407 || in.Tokenizer.SOT != 49406 {

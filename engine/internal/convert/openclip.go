@@ -105,9 +105,7 @@ func squareSide(f *fields, name string, def int) int {
 	return sides[0]
 }
 
-// readOpenCLIPPreprocess reads preprocess_cfg. "squash" is refused: open_clip resizes a picture in its own mode and
-// converts it to RGB last, and no pipeline here does that without cropping (palette, alpha and CMYK pictures would
-// come out otherwise).
+// readOpenCLIPPreprocess reads preprocess_cfg.
 func readOpenCLIPPreprocess(f *fields, s *Spec) *Preprocess {
 	p := &Preprocess{Pipeline: pipelineOpenCLIP, Size: s.ImageSize, Mean: f.three("mean", openAIMean), Std: f.three("std", openAIStd)}
 	f.onlyDefault(map[string]string{"mode": `"RGB"`})
@@ -118,18 +116,15 @@ func readOpenCLIPPreprocess(f *fields, s *Spec) *Preprocess {
 	switch mode := f.text("resize_mode", "shortest"); mode {
 	case "shortest":
 	case "squash":
-		p.Pipeline = pipelineSquash
+		p.Pipeline = pipelineOpenCLIPSquash
 	default:
-		f.fail("resize_mode", "%q is not supported: expected shortest", mode)
+		f.fail("resize_mode", "%q is not supported: expected shortest or squash", mode)
 	}
 	if size := squareSide(f, "size", s.ImageSize); size != s.ImageSize {
 		f.fail("size", "pictures of %d pixels for a model of %d", size, s.ImageSize)
 	}
 	return p
 }
-
-// pipelineSquash marks open_clip's squash until it is known whether the caller named another pipeline.
-const pipelineSquash = "open_clip squash"
 
 // inferSpec tells the hyper-parameters of a model with OpenAI's names from the shapes of its tensors. Heads and
 // activation do not show there; they stay unset.

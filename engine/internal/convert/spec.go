@@ -15,11 +15,12 @@ const (
 
 // Pipelines of the preprocessing, as kernels/image knows them.
 const (
-	pipelineOpenAI     = "openai"
-	pipelineOpenCLIP   = "open_clip"
-	pipelineHFCLIP     = "hf_clip"
-	pipelineBLIPSquash = "blip_squash"
-	pipelineHPSv2      = "hpsv2"
+	pipelineOpenAI         = "openai"
+	pipelineOpenCLIP       = "open_clip"
+	pipelineHFCLIP         = "hf_clip"
+	pipelineBLIPSquash     = "blip_squash"
+	pipelineHPSv2          = "hpsv2"
+	pipelineOpenCLIPSquash = "open_clip_squash"
 )
 
 // Rewards: what a score of the model is.

@@ -1,0 +1,50 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"log"
+
+	"github.com/tia2-engine/tia2-engine/engine"
+)
+
+// A service opens a model once and then scores what comes in, from as many goroutines as it likes. The embedded model
+// knows little more than coloured shapes: name a checkpoint in its place.
+func Example() {
+	ctx := context.Background()
+	model, err := engine.Open(ctx, "demo", engine.Options{Backend: "cpu", CacheDir: engine.CacheOff})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer model.Close()
+	images := []engine.Image{{Name: "red.png", Data: square(color.RGBA{R: 220, A: 255})}, {Name: "blue.png", Data: square(color.RGBA{B: 220, A: 255})}}
+	texts := []string{"a red square", "a blue square"}
+	rewards, err := model.Score(ctx, images, texts)
+	if err != nil {
+		log.Fatal(err) // engine.ItemErrors where single pictures cannot be read
+	}
+	for i, img := range images {
+		row := rewards[0].Scores[i*len(texts) : (i+1)*len(texts)]
+		fmt.Printf("%s: prefers %q: %v\n", img.Name, texts[i], row[i] > row[1-i])
+	}
+	// Output:
+	// red.png: prefers "a red square": true
+	// blue.png: prefers "a blue square": true
+}
+
+// square draws a PNG file: a square on white.
+func square(c color.Color) []byte {
+	img := image.NewRGBA(image.Rect(0, 0, 64, 64))
+	draw.Draw(img, img.Rect, image.White, image.Point{}, draw.Src)
+	draw.Draw(img, image.Rect(20, 20, 44, 44), image.NewUniform(c), image.Point{}, draw.Src)
+	var file bytes.Buffer
+	if err := png.Encode(&file, img); err != nil {
+		log.Fatal(err)
+	}
+	return file.Bytes()
+}

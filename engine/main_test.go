@@ -1,0 +1,25 @@
+package engine_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/tia2-engine/tia2-engine/cgo"
+)
+
+// Every test closes what it opens: a handle that lives on after all of them is a leak in the engine.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	runtime.GC()
+	for range 100 { // cleanups run on a goroutine of their own
+		if cgo.LiveHandles() == 0 {
+			os.Exit(code)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Fprintf(os.Stderr, "FAIL: %d native models are alive after all tests\n", cgo.LiveHandles())
+	os.Exit(1)
+}

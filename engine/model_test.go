@@ -1,0 +1,445 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tia2-engine/tia2-engine/engine"
+)
+
+// demoTexts speak of what the embedded model knows; they differ in length.
+var demoTexts = []string{
+	"a red circle", "three blue squares", "a photo of a green star to the left of a yellow triangle", "five white rings", "a black cross",
+	"an image of two purple circles and a white square", "orange", "a drawing of a red star above a blue ring", "a red circle", "four green squares",
+}
+
+func openDemo(t testing.TB, opt engine.Options) *engine.Model {
+	t.Helper()
+	if opt.Backend == "" {
+		opt.Backend = "cpu"
+	}
+	opt.CacheDir = engine.CacheOff
+	m, err := engine.Open(context.Background(), "demo", opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// disc is a PNG file with a disc of the given colour.
+func disc(t testing.TB, c color.RGBA) engine.Image {
+	t.Helper()
+	const w, h, radius = 96, 80, 30
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.Set(x, y, color.White)
+			if (x-w/2)*(x-w/2)+(y-h/2)*(y-h/2) < radius*radius {
+				img.Set(x, y, c)
+			}
+		}
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, img); err != nil {
+		t.Fatal(err)
+	}
+	return engine.Image{Name: "disc.png", Data: file.Bytes()}
+}
+
+// discs returns n of them, no two alike.
+func discs(t testing.TB, n int) []engine.Image {
+	t.Helper()
+	images := make([]engine.Image, n)
+	for i := range images {
+		images[i] = disc(t, color.RGBA{uint8(37 * i), uint8(255 - 23*i), uint8(91 * i), 255})
+	}
+	return images
+}
+
+// maxDiff is the largest difference of two slices; NaN differs from everything.
+func maxDiff(t testing.TB, a, b []float32) float64 {
+	t.Helper()
+	if len(a) != len(b) {
+		t.Fatalf("%d values against %d", len(a), len(b))
+	}
+	var worst float64
+	for i := range a {
+		if d := math.Abs(float64(a[i]) - float64(b[i])); !(d <= worst) {
+			worst = d
+		}
+	}
+	return worst
+}
+
+// encode embeds pictures and texts, in reverse order where asked, and returns the rows in the usual order.
+func encode(t *testing.T, m *engine.Model, images []engine.Image, texts []string, reverse bool) (imageRows, textRows engine.Embeddings) {
+	t.Helper()
+	ctx := context.Background()
+	if reverse {
+		images, texts = slices.Clone(images), slices.Clone(texts)
+		slices.Reverse(images)
+		slices.Reverse(texts)
+	}
+	i, err := m.EncodeImages(ctx, images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := m.EncodeTexts(ctx, texts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reverse {
+		return reversed(i), reversed(x)
+	}
+	return i, x
+}
+
+func reversed(e engine.Embeddings) engine.Embeddings {
+	out := engine.Embeddings{N: e.N, Dim: e.Dim}
+	for i := e.N - 1; i >= 0; i-- {
+		out.Data = append(out.Data, e.Row(i)...)
+	}
+	return out
+}
+
+// checkInvariance opens a model with several batch sizes and thread counts and compares what it gives.
+func checkInvariance(t *testing.T, images []engine.Image, texts []string, open func(batch, threads int) *engine.Model) {
+	const allowed = 2e-6
+	var worst float64
+	base := open(32, 1)
+	wantImages, wantTexts := encode(t, base, images, texts, false)
+	wantScores := base.Similarity(wantImages, wantTexts)
+	for _, c := range []struct {
+		batch, threads int
+		reverse        bool
+	}{{1, 1, false}, {1, 4, true}, {2, 2, false}, {2, 1, true}, {5, 4, false}, {5, 2, true}, {32, 2, false}, {32, 4, true}} {
+		m := open(c.batch, c.threads)
+		gotImages, gotTexts := encode(t, m, images, texts, c.reverse)
+		scores := m.Similarity(gotImages, gotTexts)
+		m.Close()
+		di, dt := maxDiff(t, gotImages.Data, wantImages.Data), maxDiff(t, gotTexts.Data, wantTexts.Data)
+		ds := maxDiff(t, scores.Scores, wantScores.Scores) / float64(m.Info().LogitScale) // as a cosine
+		worst = max(worst, di, dt, ds)
+		if !(di <= allowed && dt <= allowed && ds <= allowed) {
+			t.Errorf("%+v: images differ by %.3g, texts by %.3g, cosines by %.3g from batch 32, 1 thread; allowed %g", c, di, dt, ds, allowed)
+		}
+	}
+	t.Logf("largest difference: %.3g", worst)
+}
+
+func TestDemoDoesNotDependOnBatchOrThreads(t *testing.T) {
+	for _, dtype := range []string{"", "f32", "int8"} {
+		t.Run("dtype "+dtype, func(t *testing.T) {
+			checkInvariance(t, discs(t, 9), demoTexts, func(batch, threads int) *engine.Model {
+				return openDemo(t, engine.Options{Batch: batch, Threads: threads, DType: dtype})
+			})
+		})
+	}
+}
+
+func TestGoldenDoesNotDependOnBatchOrThreads(t *testing.T) {
+	for _, g := range goldens(t) {
+		if testing.Short() && g.name != "hf_openai" {
+			continue
+		}
+		t.Run(g.name, func(t *testing.T) {
+			cache := t.TempDir()
+			checkInvariance(t, g.images, g.texts, func(batch, threads int) *engine.Model {
+				m, err := engine.Open(context.Background(), g.path, engine.Options{Backend: "cpu", CacheDir: cache, Batch: batch, Threads: threads})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { m.Close() })
+				return m
+			})
+		})
+	}
+}
+
+// Equal pictures get equal rows wherever they stand, and so do equal texts.
+func TestEqualItemsGetEqualRows(t *testing.T) {
+	m := openDemo(t, engine.Options{Batch: 4})
+	images := discs(t, 3)
+	i, x := encode(t, m, []engine.Image{images[0], images[1], images[0], images[2], images[0]}, []string{"a red circle", "a blue ring", "a red circle"}, false)
+	if maxDiff(t, i.Row(0), i.Row(2)) > 2e-6 || maxDiff(t, i.Row(0), i.Row(4)) > 2e-6 || maxDiff(t, x.Row(0), x.Row(2)) != 0 {
+		t.Error("equal items have different embeddings")
+	}
+	if maxDiff(t, i.Row(0), i.Row(1)) < 1e-4 || maxDiff(t, x.Row(0), x.Row(1)) < 1e-4 {
+		t.Error("different items have equal embeddings")
+	}
+}
+
+// What cannot be read fails alone, by index and name; the numbers of the others stay as they are without it.
+func TestBadPicturesFailAlone(t *testing.T) {
+	m := openDemo(t, engine.Options{Batch: 3})
+	dir := t.TempDir()
+	file := func(name, content string) engine.Image {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return engine.File(path)
+	}
+	good := discs(t, 4)
+	missing := engine.File(filepath.Join(dir, "missing.png"))
+	cut := good[0].Data[:len(good[0].Data)/2]
+	mixed := []engine.Image{
+		good[0], file("empty.png", ""), missing, good[1], file("text.png", "no picture at all"), // a batch of 3 with one good, ...
+		{Name: "cut.png", Data: cut}, good[2], {Name: "nothing"}, engine.File(dir), good[3],
+	}
+	ctx := context.Background()
+	want, err := m.EncodeImages(ctx, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rewards, err := m.Score(ctx, mixed, demoTexts[:2])
+	items, other := engine.SplitItemErrors(err)
+	if other != nil || len(items) != 6 {
+		t.Fatalf("error %v, want six failed items", err)
+	}
+	for k, index := range []int{1, 2, 4, 5, 7, 8} {
+		if items[k].Index != index || items[k].Name != mixed[index].Name || !strings.HasPrefix(items[k].Error(), mixed[index].Name) {
+			t.Errorf("failed item %d is %+v, want index %d, %s", k, items[k], index, mixed[index].Name)
+		}
+		for _, score := range rewards[0].Scores[index*2 : index*2+2] {
+			if !math.IsNaN(float64(score)) {
+				t.Errorf("item %d has the score %g, want NaN", index, score)
+			}
+		}
+	}
+	if !errors.Is(items[0], engine.ErrImage) || !errors.Is(items[1], fs.ErrNotExist) || !errors.Is(items[2], engine.ErrImage) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("kinds of errors: %v", err)
+	}
+	got, err := m.EncodeImages(ctx, mixed)
+	if _, other := engine.SplitItemErrors(err); other != nil || err == nil {
+		t.Fatal(err)
+	}
+	for k, index := range []int{0, 3, 6, 9} {
+		if d := maxDiff(t, got.Row(index), want.Row(k)); !(d <= 2e-6) {
+			t.Errorf("good picture %d differs by %g among bad ones", k, d)
+		}
+	}
+	if _, err := m.EncodeImages(ctx, []engine.Image{missing}); err == nil {
+		t.Error("a batch of nothing but a missing file has no error")
+	}
+}
+
+func TestEmptyBatches(t *testing.T) {
+	m := openDemo(t, engine.Options{})
+	ctx := context.Background()
+	images, err1 := m.EncodeImages(ctx, nil)
+	texts, err2 := m.EncodeTexts(ctx, nil)
+	rewards, err3 := m.Score(ctx, nil, nil)
+	if err := errors.Join(err1, err2, err3); err != nil || images.N != 0 || texts.N != 0 || len(rewards) != 1 || len(rewards[0].Scores) != 0 {
+		t.Errorf("%v; %+v, %+v, %+v", err, images, texts, rewards)
+	}
+}
+
+func TestEncodeRefuses(t *testing.T) {
+	m := openDemo(t, engine.Options{})
+	ctx := context.Background()
+	size := 3 * 64 * 64
+	for name, px := range map[string]engine.Pixels{
+		"short": {N: 1, U8: make([]uint8, size-1)}, "both": {N: 2, U8: make([]uint8, size), F32: make([]float32, size)},
+		"none": {N: 1}, "negative": {N: -1}, "more": {N: 1, F32: make([]float32, 2*size)},
+	} {
+		if _, err := m.EncodePixels(ctx, px); !errors.Is(err, engine.ErrInvalid) {
+			t.Errorf("pixels, %s: error %v, want ErrInvalid", name, err)
+		}
+	}
+	for name, ids := range map[string][][]int32{
+		"empty text": {{630, 631}, {}}, "unknown id": {{630, 632}}, "negative id": {{-1}}, "too long": {make([]int32, 33)},
+	} {
+		if _, err := m.EncodeTokens(ctx, ids); !errors.Is(err, engine.ErrInvalid) {
+			t.Errorf("tokens, %s: error %v, want ErrInvalid", name, err)
+		}
+	}
+	if _, err := m.EncodeTexts(ctx, []string{""}); err != nil {
+		t.Errorf("an empty string, which is two special tokens: %v", err)
+	}
+}
+
+// countCalls returns how often a tower ran, which is how often Go called C: each call computes its graph once.
+func countCalls(m *engine.Model, projection string) (calls uint64) {
+	for _, s := range m.Profile() {
+		if s.Name == projection {
+			calls += s.Count
+		}
+	}
+	return calls
+}
+
+func TestOneCrossingPerBatch(t *testing.T) {
+	ctx := context.Background()
+	for _, tt := range []struct {
+		batch, items int
+		calls        uint64
+	}{{1, 3, 3}, {2, 5, 3}, {5, 5, 1}, {32, 7, 1}} {
+		m := openDemo(t, engine.Options{Batch: tt.batch})
+		m.SetProfile(true)
+		if _, err := m.EncodePixels(ctx, engine.Pixels{N: tt.items, U8: make([]uint8, tt.items*3*64*64)}); err != nil {
+			t.Fatal(err)
+		}
+		ids := make([][]int32, tt.items)
+		for i := range ids {
+			ids[i] = append(slices.Repeat([]int32{320}, i+1), 631)
+		}
+		if _, err := m.EncodeTokens(ctx, ids); err != nil {
+			t.Fatal(err)
+		}
+		if got := countCalls(m, "image/proj"); got != tt.calls {
+			t.Errorf("%d pictures in batches of %d: %d calls, want %d", tt.items, tt.batch, got, tt.calls)
+		}
+		if got := countCalls(m, "text/proj"); got != tt.calls {
+			t.Errorf("%d texts in batches of %d: %d calls, want %d", tt.items, tt.batch, got, tt.calls)
+		}
+		m.Close()
+	}
+}
+
+// The allocations of a call do not grow with the number of pictures in a batch.
+func TestAllocationsAreBounded(t *testing.T) {
+	m := openDemo(t, engine.Options{Batch: 16})
+	ctx := context.Background()
+	for _, n := range []int{1, 16} {
+		px := engine.Pixels{N: n, U8: make([]uint8, n*3*64*64)}
+		if got := testing.AllocsPerRun(5, func() {
+			if _, err := m.EncodePixels(ctx, px); err != nil {
+				t.Fatal(err)
+			}
+		}); got > 8 {
+			t.Errorf("%d pictures: %g allocations a call, want at most 8", n, got)
+		}
+	}
+}
+
+// Two models, many goroutines, every kind of call at once: all get the numbers that they get alone.
+func TestManyGoroutines(t *testing.T) {
+	models := []*engine.Model{openDemo(t, engine.Options{Batch: 2, Threads: 2}), openDemo(t, engine.Options{Batch: 3, Threads: 1, DType: "int8"})}
+	images, ctx := discs(t, 4), context.Background()
+	want := make([][]float32, len(models))
+	for i, m := range models {
+		rewards, err := m.Score(ctx, images, demoTexts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[i] = rewards[0].Scores
+	}
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			i := worker % len(models)
+			m := models[i]
+			for range 3 {
+				rewards, err := m.Score(ctx, images, demoTexts)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !slices.Equal(rewards[0].Scores, want[i]) {
+					t.Errorf("worker %d: the scores differ from those of a single caller", worker)
+				}
+				if _, err := m.Tokenize(demoTexts); err != nil {
+					t.Error(err)
+				}
+				_, _ = m.Info(), m.Profile()
+			}
+		})
+	}
+	group.Wait()
+}
+
+func TestCloseWhileEncoding(t *testing.T) {
+	m := openDemo(t, engine.Options{Batch: 1})
+	images, ctx := discs(t, 4), context.Background()
+	started := make(chan struct{}, 8)
+	var group sync.WaitGroup
+	for worker := range 8 {
+		group.Go(func() {
+			for {
+				var err error
+				if worker%2 == 0 {
+					_, err = m.EncodeImages(ctx, images)
+				} else {
+					_, err = m.EncodeTexts(ctx, demoTexts)
+				}
+				if errors.Is(err, engine.ErrClosed) {
+					return
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case started <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	<-started
+	if err := errors.Join(m.Close(), m.Close()); err != nil {
+		t.Error(err)
+	}
+	group.Wait()
+	if _, err := m.Score(ctx, images, demoTexts); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("error %v, want ErrClosed", err)
+	}
+}
+
+// A context that ends during a call stops it between two batches; the model goes on working.
+func TestCancelBetweenBatches(t *testing.T) {
+	var stop func(done int)
+	m := openDemo(t, engine.Options{Batch: 1, Progress: func(_ string, done, _ int) {
+		if stop != nil {
+			stop(done)
+		}
+	}})
+	images := discs(t, 6)
+	for name, call := range map[string]func(context.Context) error{
+		"images": func(ctx context.Context) error { _, err := m.EncodeImages(ctx, images); return err },
+		"texts":  func(ctx context.Context) error { _, err := m.EncodeTexts(ctx, demoTexts); return err },
+		"scores": func(ctx context.Context) error { _, err := m.Score(ctx, images, demoTexts); return err },
+	} {
+		ctx, cancel := context.WithCancel(context.Background())
+		reached := 0
+		stop = func(done int) {
+			reached = max(reached, done)
+			if done == 2 {
+				cancel()
+			}
+		}
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: error %v, want context.Canceled", name, err)
+		}
+		if reached > 3 { // one picture may be on its way when the context ends
+			t.Errorf("%s: went on to item %d after the context had ended at 2", name, reached)
+		}
+		if err := call(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a context that has ended: error %v", name, err)
+		}
+		stop = nil
+		if err := call(context.Background()); err != nil {
+			t.Errorf("%s after a cancelled call: %v", name, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if m, err := engine.Open(ctx, "demo", engine.Options{Backend: "cpu", CacheDir: engine.CacheOff}); err == nil {
+		m.Close()
+		t.Error("a model opens with a context that has ended")
+	}
+}
