@@ -11,8 +11,9 @@ BUILD := build
 JOBS  := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 
 # cgo links $(BUILD)/lib/libtia2.a, which Go's cache does not hash: a rebuilt library must count as a change.
-GO = CGO_CPPFLAGS="-DTIA2_LIB=$$(cksum < $(BUILD)/lib/libtia2.a | cut -d' ' -f1)" \
-     CGO_LDFLAGS="-L$(CURDIR)/$(BUILD)/lib $$(cat $(BUILD)/cgo_ldflags) $(SANITIZE_LDFLAGS)" go
+GO_ENV = CGO_CPPFLAGS="-DTIA2_LIB=$$(cksum < $(BUILD)/lib/libtia2.a | cut -d' ' -f1)" \
+         CGO_LDFLAGS="-L$(CURDIR)/$(BUILD)/lib $$(cat $(BUILD)/cgo_ldflags) $(SANITIZE_LDFLAGS)"
+GO = $(GO_ENV) go
 
 # Vulkan in software (Mesa's lavapipe) is hidden by ggml unless it is named; the tests use it where there is no GPU.
 TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
@@ -21,7 +22,7 @@ TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
 
 build: native
 	@mkdir -p bin
-	$(GO) build -trimpath -o bin/tia2-engine ./cmd/tia2-engine
+	@$(GO) build -trimpath -o bin/tia2-engine ./cmd/tia2-engine
 
 setup:
 	@third_party/install.sh
@@ -36,26 +37,30 @@ bench: setup build
 
 test: setup build
 	$(BUILD)/bin/tia2_check
-	$(TEST_ENV) $(GO) vet ./...
-	$(TEST_ENV) $(GO) test -count=1 ./...
-	$(TEST_ENV) $(GO) test -count=1 -race -short ./cgo/... ./engine/... ./bench/...
-	GOEXPERIMENT=cgocheck2 $(TEST_ENV) $(GO) test -count=1 -short ./cgo/... ./engine
-	$(MAKE) lint
+	@echo "go vet, go test"
+	@$(GO) vet ./...
+	@$(TEST_ENV) $(GO) test -count=1 ./...
+	@echo "go test -race"
+	@$(TEST_ENV) $(GO) test -count=1 -race -short ./cgo/... ./engine/... ./bench/...
+	@echo "go test with cgocheck2"
+	@GOEXPERIMENT=cgocheck2 $(TEST_ENV) $(GO) test -count=1 -short ./cgo/... ./engine
+	@$(MAKE) --no-print-directory lint
 
 asan:
-	$(MAKE) native BUILD=build-asan CMAKE_FLAGS=-DTIA2_SANITIZE=ON
+	@$(MAKE) --no-print-directory native BUILD=build-asan CMAKE_FLAGS=-DTIA2_SANITIZE=ON
 	build-asan/bin/tia2_check
-	$(MAKE) go-asan BUILD=build-asan SANITIZE_LDFLAGS="-fsanitize=address,undefined"
+	@echo "go test -asan"
+	@$(MAKE) --no-print-directory go-asan BUILD=build-asan SANITIZE_LDFLAGS="-fsanitize=address,undefined"
 
 .PHONY: go-asan
 go-asan:
-	$(GO) test -count=1 -short -asan ./cgo/... ./engine
+	@$(GO) test -count=1 -short -asan ./cgo/... ./engine
 
 lint:
 	@.ci/lint $(BUILD)
 
 parity: build
-	bench/parity/run.sh
+	@$(GO_ENV) bench/parity/run.sh
 
 clean:
 	rm -rf build build-asan bin

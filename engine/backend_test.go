@@ -2,8 +2,10 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tia2-engine/tia2-engine/engine"
@@ -38,6 +40,15 @@ func TestVulkanAgrees(t *testing.T) {
 				checkGolden(t, g, engine.Options{Backend: "vulkan", DType: dtype}, 0.02, 0.9999, 0.5)
 			})
 		}
+	}
+}
+
+// The message says what there is, without the text of its kind.
+func TestUnknownBackend(t *testing.T) {
+	_, err := engine.Open(t.Context(), "demo", engine.Options{Backend: "abacus", CacheDir: engine.CacheOff})
+	if !errors.Is(err, engine.ErrBackend) || !strings.Contains(err.Error(), `no device or backend "abacus": expected auto or one of CPU (cpu)`) ||
+		strings.Contains(err.Error(), engine.ErrBackend.Error()) {
+		t.Errorf("%v", err)
 	}
 }
 

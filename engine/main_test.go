@@ -10,9 +10,18 @@ import (
 	"github.com/tia2-engine/tia2-engine/cgo"
 )
 
+// demoCache holds the embedded model as files, written once for all tests.
+var demoCache string
+
 // Every test closes what it opens: a handle that lives on after all of them is a leak in the engine.
 func TestMain(m *testing.M) {
+	var err error
+	if demoCache, err = os.MkdirTemp("", "tia2-engine-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
+	os.RemoveAll(demoCache)
 	runtime.GC()
 	for range 100 { // cleanups run on a goroutine of their own
 		if cgo.LiveHandles() == 0 {

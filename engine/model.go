@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync"
 
@@ -18,6 +19,19 @@ var (
 	ErrImage   = cgo.ErrImage   // the picture is damaged, of an unknown format or over a limit
 	ErrClosed  = cgo.ErrClosed  // a method was called after Close
 )
+
+// kindError is an error that errors.Is finds to be of a kind, whose text it leaves out.
+type kindError struct {
+	error
+	kind error
+}
+
+func (e kindError) Unwrap() error { return e.kind }
+
+// ofKind formats an error of one of the kinds above.
+func ofKind(kind error, format string, args ...any) error {
+	return kindError{fmt.Errorf(format, args...), kind}
+}
 
 // Model is an open dual encoder with its tokenizer and preprocessing. Its methods may be called from any number of
 // goroutines; calls of all models of a device queue for it, batch by batch.

@@ -30,7 +30,7 @@ func openDemo(t testing.TB, opt engine.Options) *engine.Model {
 	if opt.Backend == "" {
 		opt.Backend = "cpu"
 	}
-	opt.CacheDir = engine.CacheOff
+	opt.CacheDir = demoCache
 	m, err := engine.Open(context.Background(), "demo", opt)
 	if err != nil {
 		t.Fatal(err)
@@ -234,6 +234,28 @@ func TestBadPicturesFailAlone(t *testing.T) {
 	}
 	if _, err := m.EncodeImages(ctx, []engine.Image{missing}); err == nil {
 		t.Error("a batch of nothing but a missing file has no error")
+	}
+}
+
+// CacheOff keeps nothing: neither in the cache folder nor, once the model is closed, in the temporary one.
+func TestCacheOff(t *testing.T) {
+	temp, cache := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	t.Setenv("XDG_CACHE_HOME", cache)
+	m, err := engine.Open(context.Background(), "demo", engine.Options{Backend: "cpu", CacheDir: engine.CacheOff, DType: "int8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.EncodeTexts(context.Background(), demoTexts); err != nil {
+		t.Error(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{temp, cache} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s holds %v (%v), want nothing", dir, left, err)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ const randomSeed = 1
 
 // Options say where and how a model runs. The zero value is a good choice.
 type Options struct {
-	Backend  string // "auto" (also ""): the first GPU, else the CPU; "cpu", "vulkan", "cuda", "metal" or a device's name
+	Backend  string // "auto" (also ""): the first of Devices, so a GPU if there is one; "cpu", "vulkan", "cuda", "metal" or a device's name
 	DType    string // type of the matrices: "f32", "f16", "bf16", "int8"; "": as a GGUF file has them, else "f32"
 	Threads  int    // CPU threads; 0: one for each CPU this process may use
 	Batch    int    // most images or texts in one call into C; 0: 32
@@ -303,7 +303,6 @@ func findDevice(name string) (Device, error) {
 	for _, matches := range []func(Device) bool{
 		func(d Device) bool { return strings.EqualFold(d.Name, name) },
 		func(d Device) bool { return strings.EqualFold(d.Backend, name) },
-		func(d Device) bool { return name == "auto" && d.Backend != "cpu" },
 		func(d Device) bool { return name == "auto" },
 	} {
 		for _, d := range devices {
@@ -316,5 +315,5 @@ func findDevice(name string) (Device, error) {
 	for i, d := range devices {
 		have[i] = d.Name + " (" + d.Backend + ")"
 	}
-	return Device{}, fmt.Errorf("backend %q: expected auto or one of %s: %w", name, strings.Join(have, ", "), ErrBackend)
+	return Device{}, ofKind(ErrBackend, "no device or backend %q: expected auto or one of %s", name, strings.Join(have, ", "))
 }

@@ -5,7 +5,8 @@ import "github.com/tia2-engine/tia2-engine/cgo"
 // Version is that of this package and of the program.
 const Version = "0.1.0"
 
-// Devices lists the devices that a model can be opened on: the CPU and the GPUs that ggml's installed plug-ins offer.
+// Devices lists the devices that a model can be opened on, the best first: GPUs that ggml's installed plug-ins offer, the
+// CPU, then GPUs that are simulated in software.
 func Devices() []Device {
 	var devices []Device
 	for _, d := range cgo.Devices() {
@@ -27,8 +28,8 @@ func PeakMeasure(threads int) (Peak, error) {
 	return Peak(p), err
 }
 
-// SetISA chooses the level of the CPU kernels: "auto", "scalar", "avx2", "avx512", "avx512vnni", "neon". ErrInvalid
-// where this machine lacks it. The environment variable TIA2_CPU does the same at start-up.
+// SetISA chooses the level of the CPU kernels: "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon".
+// ErrInvalid where this machine lacks it. The environment variable TIA2_CPU does the same at start-up.
 func SetISA(level string) error { return cgo.SetISA(level) }
 
 // DrainLog returns the log lines that the native libraries wrote since the last call.

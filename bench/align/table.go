@@ -77,7 +77,7 @@ func (s Settings) describe() string {
 			protocol = fmt.Sprintf("scale %g and penalty %g for all prompts (fixed)", *s.Scale, *s.Penalty)
 		}
 	}
-	return fmt.Sprintf("TextNorm: %s, min-max per %s. Intervals: %g %%, BCa bootstrap over prompts.",
+	return fmt.Sprintf("TextNorm: %s, min-max per %s.\nIntervals: %g %%, BCa bootstrap over prompts.",
 		protocol, s.MinMax, 100*s.Level)
 }
 

@@ -201,7 +201,7 @@ func TestRoofUnknown(t *testing.T) {
 
 func TestPeakOfDType(t *testing.T) {
 	roof := Roof{F32GFLOPS: 1, BF16GFLOPS: 2, Int8GOPS: 3, DType: "int8"}
-	for shape, want := range map[string]float64{"": 3, "4x4": 3, "4x4 f32": 1, "4x4 bf16": 2, "4x4 int8": 3, "4x4 q8_0": 3, "4x4 f16": 0} {
+	for shape, want := range map[string]float64{"": 3, "4x4": 3, "4x4 f32": 1, "4x4 bf16": 2, "4x4 int8": 3, "4x4 q8_0": 3, "4x4 f16": 1, "4x4 q4_0": 0} {
 		if got := roof.peak(shape); got != want {
 			t.Errorf("%q: %v, want %v", shape, got, want)
 		}

@@ -107,7 +107,7 @@ func (r Roof) seconds(flops, bytes float64, shape string) (limit float64, bound 
 	return memory, "memory"
 }
 
-// peak returns the peak of the dtype that ends the shape, else of the model's.
+// peak returns the peak of the dtype that ends the shape, else of the model's. The CPU computes f16 in f32.
 func (r Roof) peak(shape string) float64 {
 	dtype := r.DType
 	if fields := strings.Fields(shape); len(fields) > 1 {
@@ -118,7 +118,7 @@ func (r Roof) peak(shape string) float64 {
 		return r.BF16GFLOPS
 	case "int8", "q8_0", "s8", "u8":
 		return r.Int8GOPS
-	case "f32":
+	case "f32", "f16":
 		return r.F32GFLOPS
 	}
 	return 0

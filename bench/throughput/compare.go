@@ -35,13 +35,15 @@ const (
 	Faster  Verdict = "faster"
 	Slower  Verdict = "slower"
 	Same    Verdict = "same"    // no difference beyond the noise
-	Unclear Verdict = "unclear" // a difference, but too few timed calls to tell it from noise
+	Unclear Verdict = "unclear" // too few timed calls to tell a difference from noise
 	Differs Verdict = "differs" // the two did not do the same work
 )
 
 const (
 	// effectMin is the least relative change that counts: below it lie alignment of code, page placement and the like.
 	effectMin = 0.03
+	// callsMin is how many timed calls each side needs before a difference is told from noise, or called none.
+	callsMin = 5
 	// machineDrift is the relative change of a measured peak from which the machine itself is said to differ.
 	machineDrift = 0.10
 )
@@ -73,7 +75,7 @@ type Comparison struct {
 
 // Compare matches the runs of two reports by their Key. A run is faster or slower when the change of its median is
 // beyond the noise of both sides and beyond 3 %, and the single calls differ by a Mann-Whitney U test (p < 0.05) where
-// both reports hold them. The test alone would call drifts of the machine within a minute a change.
+// both reports hold them. Where a side has fewer than 5 calls nothing is claimed. The test alone would call drifts of the machine within a minute a change.
 func Compare(old, latest *Report) Comparison {
 	c := Comparison{
 		Warnings: machineWarnings(old, latest), Notes: versionNotes(old, latest),
@@ -138,6 +140,9 @@ func verdict(old, latest *Run, c *Change, enough bool) (v Verdict, note string) 
 	}
 	if a, b := old.GFLOPPerItem, latest.GFLOPPerItem; a > 0 && b > 0 && math.Abs(b/a-1) > 0.01 {
 		return Differs, fmt.Sprintf("GFLOP an item: %.4g, now %.4g", a, b)
+	}
+	if min(old.Calls, latest.Calls) < callsMin {
+		return Unclear, fmt.Sprintf("%d and %d timed calls are too few", old.Calls, latest.Calls)
 	}
 	effect := math.Abs(math.Log(c.Ratio)) // the same for 2 x and 1/2 x
 	noise := effectMin

@@ -15,8 +15,8 @@
 //	pair   pixels and token ids to scores of all pairs of a batch of images and a set of texts
 //	e2e    encoded pictures and strings to scores: all the work of one call of Score
 //
-// Inputs are the same on every machine: made from fixed seeds, texts in the manner of TIA2's prompt sets. Open the model
-// with its cache of embeddings off, else the second call of file and e2e measures that cache.
+// Inputs are the same on every machine: made from fixed seeds, texts in the manner of TIA2's prompt sets. Every
+// call does all of the work of its tower: no embedding is kept from one call to the next.
 //
 // Nothing here may run at the same time as another measurement in the same process; the functions hold no state.
 package throughput

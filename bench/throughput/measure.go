@@ -215,13 +215,14 @@ func (h *harness) profileOps(ctx context.Context, run *Run, w work) error {
 	return nil
 }
 
-// peak returns the measured peak of the model's dtype, 0 where none was: the machine's peaks are those of its CPU.
+// peak returns the measured peak of the type that the model computes in, 0 where none was: the machine's peaks are those
+// of its CPU. The CPU has none of its own for f16: such weights are widened and computed in f32.
 func (h *harness) peak() float64 {
 	if h.info.Backend != "cpu" {
 		return 0
 	}
 	switch h.info.DType {
-	case "f32":
+	case "f32", "f16":
 		return h.opt.Peak.F32
 	case "bf16":
 		return h.opt.Peak.BF16

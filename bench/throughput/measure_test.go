@@ -187,7 +187,7 @@ func TestPeakFraction(t *testing.T) {
 		backend, dtype string
 		want           float64
 	}{
-		{"cpu", "f32", 100}, {"cpu", "bf16", 200}, {"cpu", "int8", 400}, {"cpu", "f16", 0}, {"vulkan", "f32", 0},
+		{"cpu", "f32", 100}, {"cpu", "bf16", 200}, {"cpu", "int8", 400}, {"cpu", "f16", 100}, {"cpu", "q4_0", 0}, {"vulkan", "f16", 0}, {"vulkan", "f32", 0},
 	} {
 		h := harness{info: engine.Info{Backend: tt.backend, DType: tt.dtype}, opt: Options{Peak: peak}}
 		if got := h.peak(); got != tt.want {

@@ -63,7 +63,8 @@ type Run struct {
 	// for this text. An engine that shares the prefixes of texts does less, so GFLOPS of text may pass the peak.
 	GFLOPPerItem float64 `json:"gflop_per_item"`
 	GFLOPS       float64 `json:"gflops"` // ItemsPS * GFLOPPerItem
-	// PeakFraction is GFLOPS over the machine's peak for DType; null where no such peak was measured (a GPU, f16).
+	// PeakFraction is GFLOPS over the machine's peak for DType, that of f32 for f16, whose weights the CPU widens and
+	// computes in f32; null where no such peak was measured (a GPU).
 	PeakFraction *float64 `json:"peak_fraction"`
 	RSSPeakMB    float64  `json:"rss_peak_mb"` // most resident memory of the process during these calls, 1e6 bytes
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -235,8 +236,13 @@ func TestTables(t *testing.T) {
 			}
 		}
 	}
+	for _, line := range strings.Split(r.RunsTable().Render("table"), "\n") {
+		if n := utf8.RuneCountInString(line); n > 120 {
+			t.Errorf("a line of %d characters: expected 120 at most, the width of a terminal: %s", n, line)
+		}
+	}
 	row := strings.Join(r.RunsTable().Rows[0], "|")
-	if want := "random:tiny|image|cpu|f32|4|2|40.00|image|0.1 %|100.0|100.1|100.1|2.000|80.00|37.2 %|123.5|10"; row != want {
+	if want := "random:tiny|image|cpu|f32|4|40.00|image|0.1 %|100.0|100.1|80.00|37.2 %|123.5|10"; row != want {
 		t.Errorf("row %s\nwant %s", row, want)
 	}
 	if remarks := r.Remarks(); remarks != nil {

@@ -59,9 +59,7 @@ func Open(dir string, opt Options) ([]*Set, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
-		if images != nil {
-			set.dir = imagesDir
-		}
+		set.dir = imagesDir
 		sets[i] = set
 	}
 	return sets, nil

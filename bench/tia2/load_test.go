@@ -152,6 +152,16 @@ func TestOpenFindsImages(t *testing.T) {
 		if sets[0].HasImages() != (c.want != "") {
 			t.Errorf("%q: HasImages is %v", c.images, sets[0].HasImages())
 		}
+		found, in := 0, filepath.Join(dir, "images", "x")
+		switch c.want {
+		case "flat":
+			found, in = 1, c.images
+		case "per set":
+			found, in = 1, filepath.Join(c.images, "x")
+		}
+		if sets[0].ImagesFound() != found || sets[0].ImagesDir() != in {
+			t.Errorf("%q: %d images in %s: want %d in %s", c.images, sets[0].ImagesFound(), sets[0].ImagesDir(), found, in)
+		}
 		data, err := sets[0].ReadImage("b.jpg")
 		if (err == nil) != (c.want != "") || string(data) != c.want {
 			t.Errorf("%q: read %q, %v; want %q", c.images, data, err, c.want)

@@ -17,7 +17,7 @@ type Set struct {
 	Problems Problems
 
 	images fs.FS  // the folder of this set's pictures; nil where there is none
-	dir    string // its path where it is a folder of the operating system
+	dir    string // its path, there or not, where the set is a folder of the operating system
 }
 
 // Prompt is a caption with everything that belongs to it.
@@ -61,28 +61,40 @@ func (i Image) Graded() float64 {
 	return sum / float64(len(i.Labels))
 }
 
+// ImagesDir returns the folder that the set's pictures are looked for in, whether it exists or not; "" for an embedded
+// set.
+func (s *Set) ImagesDir() string { return s.dir }
+
+// ImagesFound returns how many of the annotated pictures are there.
+func (s *Set) ImagesFound() int {
+	if s.images == nil {
+		return 0
+	}
+	n := -len(s.Problems.MissingImages)
+	for _, p := range s.Prompts {
+		n += len(p.Images)
+	}
+	return n
+}
+
 // HasImages reports whether a folder with this set's pictures was found.
 func (s *Set) HasImages() bool { return s.images != nil }
 
 // ImagePath returns the path of a picture in the file system of this machine, or "" where the set has no folder there:
 // it is embedded, or has no pictures.
 func (s *Set) ImagePath(name string) string {
-	if s.dir == "" {
+	if s.dir == "" || s.images == nil {
 		return ""
 	}
 	return filepath.Join(s.dir, filepath.FromSlash(name))
 }
 
-// ReadImage returns the encoded picture. Its error names the set and the file.
+// ReadImage returns the encoded picture. Its error names the file.
 func (s *Set) ReadImage(name string) ([]byte, error) {
 	if s.images == nil {
-		return nil, fmt.Errorf("set %s: image %s: %w: the set has no folder of images", s.Name, name, fs.ErrNotExist)
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	data, err := fs.ReadFile(s.images, name)
-	if err != nil {
-		return nil, fmt.Errorf("set %s: %w", s.Name, err)
-	}
-	return data, nil
+	return fs.ReadFile(s.images, name)
 }
 
 // Counts returns the number of images and of distinct texts (captions and contrastive prompts).

@@ -31,8 +31,8 @@ func benchCommand(con *console) *cli.Command {
 			&cli.BoolFlag{Name: "no-throughput", Usage: "leave out the timings"},
 			&cli.StringFlag{Name: "compare", Usage: "compare with the JSON report `OLD`"},
 			&cli.StringFlag{Name: "opprofile", Usage: "write time, FLOPs and bytes of each kernel to `FILE` (go tool pprof)"},
-			&cli.DurationFlag{Name: "min-time", Usage: "time each run for at least this long (default: 500ms)"},
-			&cli.DurationFlag{Name: "max-time", Usage: "and for at most this long (default: 10s)"},
+			&cli.DurationFlag{Name: "min-time", Usage: "time each run for at least this long", DefaultText: "500ms"},
+			&cli.DurationFlag{Name: "max-time", Usage: "and for at most this long", DefaultText: "10s"},
 			formatFlag(), outFlag("`FILE` for the result (default: stdout)"),
 		),
 		Action: func(c *cli.Context) error { return bench(con, c) },
@@ -138,6 +138,8 @@ func (con *console) timeModel(c *cli.Context, spec string, bar *progress, opt th
 		return err
 	}
 	defer models.close(&err)
+	bar.eager = true
+	defer func() { bar.eager = false }()
 	runs, err := throughput.Measure(c.Context, models[0], opt)
 	result.Runs = append(result.Runs, runs...)
 	return err
@@ -145,7 +147,7 @@ func (con *console) timeModel(c *cli.Context, spec string, bar *progress, opt th
 
 // alignment scores the set with the given models and evaluates the scores.
 func (con *console) alignment(c *cli.Context, specs []string, opt align.Options) (*align.Report, error) {
-	sets, err := con.openSets(setSpec(c), c.String("images"), c.StringSlice("set-name"))
+	sets, err := con.openSets(setSpec(c), c.String("images"), c.StringSlice("set-name"), "--images")
 	if err != nil {
 		return nil, err
 	}

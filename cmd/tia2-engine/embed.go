@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -25,7 +27,7 @@ func embedCommand(con *console) *cli.Command {
 		Flags: append(append(modelFlags(), limitFlags()...),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
-			&cli.BoolFlag{Name: "no-normalize", Usage: "leave the embeddings at their own length (default: length 1)"},
+			&cli.BoolFlag{Name: "no-normalize", Usage: "leave the embeddings at their own length", DefaultText: "length 1"},
 			outFlag("`FILE` to write: .npz, .npy, .jsonl or .parquet"),
 		),
 		Action: func(c *cli.Context) error { return embed(con, c) },
@@ -45,6 +47,9 @@ func embed(con *console, c *cli.Context) (err error) {
 	}
 	if err := export.CheckExtension(out, export.EmbeddingExtensions); err != nil {
 		return usageError{"--out " + err.Error()}
+	}
+	if strings.EqualFold(filepath.Ext(out), ".npy") && c.IsSet("images") && c.IsSet("texts") {
+		return usagef("--out %s: an .npy file holds one array: expected --images or --texts, not both, or .npz", out)
 	}
 	images, texts, err := con.inputs(c)
 	if err != nil {

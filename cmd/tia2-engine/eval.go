@@ -39,7 +39,7 @@ func alignFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "softmax-scale", Value: textnorm.DefaultScale, Usage: "softmax scale of the protocol fixed"},
 		&cli.Float64Flag{Name: "penalty", Value: textnorm.DefaultPenalty, Usage: "weight of the members' variance in textnorm_ur, protocol fixed"},
 		&cli.StringFlag{Name: "minmax", Value: "image", Usage: "rescale rewards over the prompts of an image, or over all images of a prompt set: image, set"},
-		&cli.IntFlag{Name: "resamples", Usage: "bootstrap samples of the intervals (default: 10000)"},
+		&cli.IntFlag{Name: "resamples", Usage: "bootstrap samples of the intervals", DefaultText: "10000"},
 		&cli.Uint64Flag{Name: "seed", Usage: "of the bootstrap"},
 	}
 }
@@ -81,7 +81,11 @@ func eval(con *console, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	sets, err := con.openSets(setSpec(c), c.String("images"), c.StringSlice("set-name"))
+	needs := "--images"
+	if c.IsSet("scores") {
+		needs = ""
+	}
+	sets, err := con.openSets(setSpec(c), c.String("images"), c.StringSlice("set-name"), needs)
 	if err != nil {
 		return err
 	}

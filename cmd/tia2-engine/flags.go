@@ -31,9 +31,9 @@ func modelFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "model", Usage: "`SPEC` of a model, repeatable: demo, a .gguf, a Hugging Face folder, a checkpoint file, random:NAME, hf:OWNER/REPO (default: demo)"},
 		&cli.StringFlag{Name: "backend", Value: "auto", Usage: "auto, cpu, vulkan, cuda, metal or the name of a device"},
 		&cli.StringFlag{Name: "dtype", Usage: "type of the weights in memory: f32, bf16, f16, int8 (default: as the model's file has them)"},
-		&cli.IntFlag{Name: "threads", Usage: "CPU threads (default: one per physical core)"},
-		&cli.IntFlag{Name: "batch", Usage: "images or texts a call (default: chosen by the engine)"},
-		&cli.StringFlag{Name: "cache", Usage: "`DIR` for converted checkpoints and embeddings, or off (default: the user's cache folder)"},
+		&cli.IntFlag{Name: "threads", Usage: "CPU threads", DefaultText: "one for each CPU that this process may use"},
+		&cli.IntFlag{Name: "batch", Usage: "images or texts a call", DefaultText: "32"},
+		&cli.StringFlag{Name: "cache", Usage: "`DIR` for downloads and converted checkpoints, or off (default: the user's cache folder)"},
 		&cli.StringFlag{Name: "arch", Usage: "architecture of a checkpoint that does not tell it itself, such as ViT-B-32"},
 	}
 }
@@ -41,8 +41,8 @@ func modelFlags() []cli.Flag {
 // limitFlags bound what a picture may cost.
 func limitFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.Uint64Flag{Name: "image-pixels-max", Usage: "most `PIXELS` of a picture (default: 178956970)"},
-		&cli.Uint64Flag{Name: "image-bytes-max", Usage: "most `BYTES` of a picture's file (default: 268435456)"},
+		&cli.Uint64Flag{Name: "image-pixels-max", Usage: "most `PIXELS` of a picture", DefaultText: "178956970"},
+		&cli.Uint64Flag{Name: "image-bytes-max", Usage: "most `BYTES` of a picture's file", DefaultText: "268435456"},
 	}
 }
 

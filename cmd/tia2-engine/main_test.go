@@ -66,6 +66,7 @@ func TestWrongUsage(t *testing.T) {
 		{"embed --images x", "--out FILE is missing"},
 		{"embed --out x.npz", "nothing to embed"},
 		{"embed --images x --out x.csv", "expected a file name that ends in one of .npz, .npy, .jsonl, .parquet"},
+		{"embed --images x --texts y --out t2.npy", "one array: expected --images or --texts, not both"},
 		{"embed --images x --out x.npz y", "1 arguments"},
 		{"embed --texts x --out x.npz --dtype f64", "f32, bf16, f16 or int8"},
 		{"embed --texts x --out x.npz --threads two", "invalid value"},
@@ -154,9 +155,100 @@ func TestHelp(t *testing.T) {
 		t.Errorf("no command: %s", out)
 	}
 	for _, name := range commandNames(newApp(&console{})) {
-		if out := must(t, "", name, "--help"); !strings.Contains(out, "--cpuprofile") {
+		out := must(t, "", name, "--help")
+		if !strings.Contains(out, "--cpuprofile") {
 			t.Errorf("%s: %s", name, out)
 		}
+		for line := range strings.Lines(out) {
+			if strings.Count(line, "(default: ") > 1 {
+				t.Errorf("%s: two defaults: %s", name, line)
+			}
+		}
+	}
+}
+
+func TestHelpTellsDefaults(t *testing.T) {
+	help := strings.Join(strings.Fields(must(t, "", "bench", "--help")), " ")
+	for _, want := range []string{
+		"CPU threads (default: one for each CPU that this process may use)", "images or texts a call (default: 32)",
+		"for downloads and converted checkpoints, or off", "for at least this long (default: 500ms)",
+	} {
+		if !strings.Contains(help, want) {
+			t.Errorf("no %q in %s", want, help)
+		}
+	}
+}
+
+func TestUnknownBackend(t *testing.T) {
+	r := command(t, "", "embed", "--texts", textsFile(t, "a"), "--backend", "abacus", "--out", filepath.Join(t.TempDir(), "x.npz"))
+	if !strings.Contains(r.err, `no device or backend "abacus": expected auto or one of CPU (cpu)`) || strings.Contains(r.err, "failed") {
+		t.Errorf("stderr %q", r.err)
+	}
+}
+
+// Missing pictures are counted and named once, and cost only themselves.
+func TestMissingPictures(t *testing.T) {
+	set := smallSet(t, 2, 8)
+	pictures, err := filepath.Glob(filepath.Join(set, "images", "demo", "*"))
+	if err != nil || len(pictures) != 16 {
+		t.Fatal(pictures, err)
+	}
+	for _, path := range pictures[:12] {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "s.jsonl")
+	for _, args := range [][]string{
+		{"eval", "--set", set, "--resamples", "100"},
+		{"score", "--set", set, "--out", out},
+	} {
+		r := command(t, "", args...)
+		if r.code != exitFailed || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "set demo: 12 annotated images are missing: ") ||
+			!strings.Contains(r.err, " and 2 more") {
+			t.Errorf("%q: status %d, stderr %s", args, r.code, r.err)
+		}
+	}
+	if data, err := os.ReadFile(out); err != nil || bytes.Count(data, []byte("\n")) != 4 {
+		t.Errorf("scores: %v, %s", err, data)
+	}
+}
+
+func TestNoPictures(t *testing.T) {
+	set := smallSet(t, 1, 4)
+	folder := filepath.Join(set, "images", "demo")
+	if err := os.RemoveAll(folder); err != nil {
+		t.Fatal(err)
+	}
+	empty, out := t.TempDir(), filepath.Join(t.TempDir(), "s.jsonl")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"eval", "--set", set}, folder + ": name their folder with --images"},
+		{[]string{"bench", "--set", set, "--no-throughput"}, folder + ": name their folder with --images"},
+		{[]string{"eval", "--set", set, "--images", empty}, empty + ": name their folder with --images"},
+		{[]string{"score", "--set", set, "--out", out}, folder + ": name their folder with --images"},
+		{[]string{"score", "--set", set, "--set-images", empty, "--out", out}, empty + ": name their folder with --set-images"},
+	} {
+		r := command(t, "", c.args...)
+		if want := "tia2-engine: no pictures of the set in " + c.want + "\n"; r.code != exitFailed || r.err != want {
+			t.Errorf("%q: status %d, stderr %q, want %q", c.args, r.code, r.err, want)
+		}
+	}
+}
+
+// Only what takes long is shown, unless its reports come seldom.
+func TestProgressIsShown(t *testing.T) {
+	for _, eager := range []bool{false, true} {
+		var out bytes.Buffer
+		bar := &progress{w: &out, eager: eager}
+		bar.items("demo image, batch 32", 0, 4)
+		bar.items("demo text, batch 32", 1, 4)
+		if shown := strings.Contains(out.String(), "demo image, batch 32") && strings.Contains(out.String(), "(1/4)"); shown != eager {
+			t.Errorf("eager %v: %q", eager, out.String())
+		}
+		bar.done()
 	}
 }
 

@@ -18,6 +18,7 @@ const progressDelay = 2 * time.Second
 type progress struct {
 	w     io.Writer // nil: not a terminal
 	bytes bool      // counts are bytes
+	eager bool      // bars are shown at once: whoever reports does so before long work, not during it
 
 	mu    sync.Mutex
 	stage string
@@ -42,13 +43,24 @@ func (p *progress) set(stage string, done, total int64) {
 	if p.bar == nil || p.stage != stage || done < p.bar.State().CurrentNum {
 		p.clear()
 		p.stage = stage
-		p.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(&delayed{w: p.w, from: time.Now().Add(progressDelay)}),
-			progressbar.OptionSetDescription(stage), progressbar.OptionShowCount(), progressbar.OptionShowIts(),
-			progressbar.OptionShowBytes(p.bytes), progressbar.OptionSetPredictTime(true), progressbar.OptionSetElapsedTime(true),
-			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish())
+		p.bar = p.newBar(stage, total)
 	}
 	_ = p.bar.Set64(done) // a terminal that cannot be written to is no reason to stop the work
+}
+
+func (p *progress) newBar(stage string, total int64) *progressbar.ProgressBar {
+	options := []progressbar.Option{progressbar.OptionSetDescription(stage), progressbar.OptionShowCount(),
+		progressbar.OptionSetWidth(24), progressbar.OptionClearOnFinish()}
+	if p.eager { // without speed and time left, which one report does not tell
+		bar := progressbar.NewOptions64(total, append(options, progressbar.OptionSetWriter(p.w),
+			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))...)
+		_ = bar.RenderBlank()
+		return bar
+	}
+	return progressbar.NewOptions64(total, append(options,
+		progressbar.OptionSetWriter(&delayed{w: p.w, from: time.Now().Add(progressDelay)}),
+		progressbar.OptionShowIts(), progressbar.OptionShowBytes(p.bytes), progressbar.OptionSetPredictTime(true),
+		progressbar.OptionSetElapsedTime(true), progressbar.OptionThrottle(100*time.Millisecond))...)
 }
 
 // items is told of everything that the engine does. Its downloads and conversions are counted in KiB.

@@ -89,13 +89,16 @@ func scoreSet(con *console, c *cli.Context) (err error) {
 	if err := export.CheckExtension(out, []string{".jsonl"}); err != nil {
 		return usageError{"--out " + err.Error()}
 	}
-	folder := c.String("set-images")
+	folder, needs := c.String("set-images"), "--images"
+	if folder != "" {
+		needs = "--set-images"
+	}
 	if values := c.StringSlice("images"); len(values) > 1 || len(values) == 1 && folder != "" {
 		return usagef("score --set: expected one folder of pictures")
 	} else if len(values) == 1 {
 		folder = values[0]
 	}
-	sets, err := con.openSets(c.String("set"), folder, c.StringSlice("set-name"))
+	sets, err := con.openSets(c.String("set"), folder, c.StringSlice("set-name"), needs)
 	if err != nil {
 		return err
 	}

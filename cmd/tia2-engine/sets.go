@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -20,8 +23,9 @@ func setFlags(imagesFlag string) []cli.Flag {
 	}
 }
 
-// openSets reads the sets of a SPEC, and names on stderr what does not fit together in them.
-func (con *console) openSets(spec, images string, names []string) ([]*tia2.Set, error) {
+// openSets reads the sets of a SPEC, and names on stderr what does not fit together in them. needs is the flag that names
+// the folder of their pictures: a set without any is an error then. "": no pictures are needed.
+func (con *console) openSets(spec, images string, names []string, needs string) ([]*tia2.Set, error) {
 	var sets []*tia2.Set
 	var err error
 	if spec == "demo" {
@@ -37,6 +41,9 @@ func (con *console) openSets(spec, images string, names []string) ([]*tia2.Set, 
 	if err != nil {
 		return nil, err
 	}
+	if err := requirePictures(sets, needs); err != nil {
+		return nil, err
+	}
 	for _, set := range sets {
 		most := 10
 		if con.verbose {
@@ -49,8 +56,26 @@ func (con *console) openSets(spec, images string, names []string) ([]*tia2.Set, 
 	return sets, nil
 }
 
+// requirePictures refuses sets of which not one picture is there, in one error for all of them.
+func requirePictures(sets []*tia2.Set, flag string) error {
+	var folders []string
+	for _, set := range sets {
+		if flag != "" && set.ImagesFound() == 0 {
+			folders = append(folders, set.ImagesDir())
+		}
+	}
+	if len(folders) == 0 {
+		return nil
+	}
+	hint := ""
+	if len(folders) < len(sets) {
+		hint = ", or the sets that have pictures with --set-name"
+	}
+	return fmt.Errorf("no pictures of the set in %s: name their folder with %s%s", strings.Join(folders, ", "), flag, hint)
+}
+
 // scoreSets writes the rewards of all models for all sets to the file path, going on where an earlier run stopped. It
-// returns the scores, and errReported if some pictures failed.
+// returns the scores, and errReported if some pictures failed; those that openSets named as missing are not named again.
 func (con *console) scoreSets(c *cli.Context, sets []*tia2.Set, scorers []align.Scorer, path string, bar *progress) (*tia2.Scores, error) {
 	w, err := tia2.CreateScores(path)
 	if err != nil {
@@ -64,7 +89,9 @@ func (con *console) scoreSets(c *cli.Context, sets []*tia2.Set, scorers []align.
 		})
 		bar.done()
 		for _, item := range summary.Failed {
-			con.warnf("set %s: %v", set.Name, item)
+			if !slices.Contains(set.Problems.MissingImages, item.Name) {
+				con.warnf("set %s: %v", set.Name, item)
+			}
 			failed = errReported
 		}
 		con.logf("set %s: %d images scored, %d were there already, %d failed", set.Name, summary.Scored, summary.Resumed, len(summary.Failed))

@@ -23,7 +23,7 @@ func tokenizeCommand(con *console) *cli.Command {
 		Description: `Reads lines {"text":…} from FILE or stdin and writes them with "ids":[…] added, from the first special token to the last.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "tokenizer", Value: "clip", Usage: strings.Join(engine.TokenizerNames(), ", ")},
-			&cli.IntFlag{Name: "max-length", Usage: "cut to this many ids, special ones included (default: nothing is cut)"},
+			&cli.IntFlag{Name: "max-length", Usage: "cut to this many ids, special ones included", DefaultText: "nothing is cut"},
 			outFlag("`FILE` for the result (default: stdout)"),
 		},
 		Action: func(c *cli.Context) error { return tokenize(con, c) },

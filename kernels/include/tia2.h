@@ -42,13 +42,14 @@ typedef struct tia2_error {
 
 typedef struct tia2_versions {
     char ggml[32], onednn[32], jpeg[32], png[32], webp[32]; // as the loaded libraries report them
-    char isa[32];                                           // the level of kernels in use: "avx512vnni", "scalar", ...
+    char isa[32];                                           // the level of kernels in use: "avx512bf16", "scalar", ...
 } tia2_versions;
 
 void tia2_versions_get(tia2_versions *out) TIA2_NOEXCEPT;
 
-// Chooses the level of the CPU kernels: "auto", "scalar", "avx2", "avx512", "avx512vnni", "neon". TIA2_EINVAL if this
-// machine lacks it. Takes effect for calls that start later. The environment variable TIA2_CPU sets it at start-up.
+// Chooses the level of the CPU kernels: "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon".
+// TIA2_EINVAL if this machine lacks it. Takes effect for calls that start later. The environment variable TIA2_CPU sets
+// it at start-up.
 tia2_status tia2_isa_set(const char *level, tia2_error *err) TIA2_NOEXCEPT;
 
 typedef struct tia2_device {
@@ -58,7 +59,8 @@ typedef struct tia2_device {
     uint64_t memory_free_bytes, memory_total_bytes;
 } tia2_device;
 
-// Fills up to `cap` devices and returns how many there are. Loads the installed ggml plug-ins at the first call.
+// Fills up to `cap` devices, GPUs first, then the CPU, then GPUs simulated in software, and returns how many there are.
+// Loads the installed ggml plug-ins at the first call.
 int32_t tia2_devices_list(tia2_device *out, int32_t cap) TIA2_NOEXCEPT;
 
 // Copies log lines kept since the last call (newest 64 KiB; '\n' after each) into buf, NUL-terminated, and forgets them.
@@ -81,7 +83,7 @@ tia2_status tia2_peak_measure(int32_t n_threads, tia2_peak *out, tia2_error *err
 typedef struct tia2_model tia2_model;
 
 typedef struct tia2_model_options {
-    const char *device;    // a tia2_device name or backend name, or "auto": the first GPU, else the CPU
+    const char *device;    // a tia2_device name or backend name, or "auto": the first of tia2_devices_list
     int32_t     n_threads; // CPU threads, >= 1
 } tia2_model_options;
 

@@ -24,6 +24,12 @@ bool is_gpu(ggml_backend_dev_t d) {
     return type == GGML_BACKEND_DEVICE_TYPE_GPU || type == GGML_BACKEND_DEVICE_TYPE_IGPU;
 }
 
+// Mesa's Vulkan device in software, which ggml takes for a GPU: a test bed, far slower than the CPU itself.
+bool is_llvmpipe(ggml_backend_dev_t d) { return strstr(ggml_backend_dev_description(d), "llvmpipe") != nullptr; }
+
+// The order in which "auto" prefers devices.
+int rank(ggml_backend_dev_t d) { return is_cpu(d) ? 1 : is_llvmpipe(d) ? 2 : 0; }
+
 } // namespace
 
 std::vector<ggml_backend_dev_t> devices() {
@@ -37,6 +43,7 @@ std::vector<ggml_backend_dev_t> devices() {
         const auto d = ggml_backend_dev_get(i);
         if (is_cpu(d) || is_gpu(d)) found.push_back(d); // not BLAS and the like, which only help the CPU
     }
+    std::stable_sort(found.begin(), found.end(), [](ggml_backend_dev_t a, ggml_backend_dev_t b) { return rank(a) < rank(b); });
     return found;
 }
 
@@ -48,14 +55,11 @@ std::string backend_name(ggml_backend_dev_t device) {
 ggml_backend_dev_t find_device(const std::string &name) {
     const auto all = devices();
     auto       at  = all.end();
-    if (name == "auto") {
-        at = std::find_if(all.begin(), all.end(), is_gpu);
-        if (at == all.end()) at = std::find_if(all.begin(), all.end(), is_cpu);
-    } else {
+    if (name == "auto") at = all.begin();
+    if (at == all.end())
         at = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return lower(ggml_backend_dev_name(d)) == lower(name); });
-        if (at == all.end())
-            at = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return backend_name(d) == lower(name); });
-    }
+    if (at == all.end())
+        at = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return backend_name(d) == lower(name); });
     if (at != all.end()) return *at;
 
     std::string have;
@@ -66,8 +70,7 @@ ggml_backend_dev_t find_device(const std::string &name) {
 // Mesa's software device announces cooperative matrices, with which ggml 0.27 computes wrong products of sizes that are
 // no multiple of its tiles. ggml reads this variable when a device is first opened.
 static void work_around_llvmpipe(ggml_backend_dev_t device) {
-    if (backend_name(device) == "vulkan" && strstr(ggml_backend_dev_description(device), "llvmpipe"))
-        setenv("GGML_VK_DISABLE_COOPMAT", "1", 0);
+    if (is_llvmpipe(device)) setenv("GGML_VK_DISABLE_COOPMAT", "1", 0);
 }
 
 backend_ptr open_backend(ggml_backend_dev_t device, int n_threads) {

@@ -17,13 +17,14 @@ struct buffer_deleter {
 using backend_ptr = std::unique_ptr<ggml_backend, backend_deleter>;
 using buffer_ptr  = std::unique_ptr<ggml_backend_buffer, buffer_deleter>;
 
-// The devices that a model can be opened on: CPU and GPUs. Loads ggml's plug-ins at the first call.
+// The devices that a model can be opened on: GPUs, the CPU, then GPUs that are simulated. Loads ggml's plug-ins at the
+// first call.
 std::vector<ggml_backend_dev_t> devices();
 
 // "cpu", "vulkan", "cuda", "metal", or the lower-case name of another ggml backend.
 std::string backend_name(ggml_backend_dev_t device);
 
-// Finds a device by its name ("Vulkan0"), by its backend ("vulkan": its first), or "auto": the first GPU, else the CPU.
+// Finds a device by its name ("Vulkan0"), by its backend ("vulkan": its first), or "auto": the first there is.
 // Throws TIA2_EBACKEND and lists what there is.
 ggml_backend_dev_t find_device(const std::string &name);
 

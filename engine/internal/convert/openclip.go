@@ -181,7 +181,7 @@ func specFromShapes(fam family, f *tensorfile.File, n naming, label string) (*Sp
 		}
 	}
 	return nil, nil, fmt.Errorf("%s: the number of heads is not in the tensors and the shapes (vision %d wide, %d layers, patch %d) are no known architecture: "+
-		"put its open_clip_config.json beside it", f.Parts[0], s.Vision.Width, s.Vision.Layers, s.PatchSize)
+		"name it with --arch (the option Arch), or put its open_clip_config.json beside it", f.Parts[0], s.Vision.Width, s.Vision.Layers, s.PatchSize)
 }
 
 // activationByName applies open_clip's table of pretrained tags (pretrained.py): which of them were trained with

@@ -180,7 +180,7 @@ func TestWithoutConfig(t *testing.T) {
 	list := tinyTensors(b32, openAINames(""))
 	writeSafetensors(t, filepath.Join(dir, "x.safetensors"), list, 0)
 	dst := filepath.Join(t.TempDir(), "y")
-	wantError(t, "unknown shapes", Convert(context.Background(), filepath.Join(dir, "x.safetensors"), dst, Options{}), "open_clip_config.json beside it")
+	wantError(t, "unknown shapes", Convert(context.Background(), filepath.Join(dir, "x.safetensors"), dst, Options{}), "name it with --arch (the option Arch), or put its open_clip_config.json beside it")
 	wantError(t, "named architecture", Convert(context.Background(), filepath.Join(dir, "x.safetensors"), dst, Options{Arch: "ViT-B-32"}), "visual.transformer.resblocks.1.ln_1.weight is missing")
 	for _, n := range []string{"input_resolution", "context_length", "vocab_size"} {
 		list[n] = nil // what tells OpenAI's own files
