@@ -16,5 +16,5 @@
 // # Linking
 //
 // The static library comes from `make build` (CMake); go build does not run it. Go's cache does not hash a library, so
-// the Makefile passes a hash of it as -DTIA2_LIB, which makes a rebuilt library count as a change.
+// the Makefile puts its checksum into CGO_LDFLAGS, which makes a rebuilt library count as a change.
 package cgo

@@ -68,8 +68,8 @@ func TestRandomModel(t *testing.T) {
 		if i.EmbedDim != 512 || i.ImageSize != 224 || i.ImageTokens != 50 || i.DType != dtype || i.Reward != "clip" {
 			t.Errorf("%s: info %+v", dtype, i)
 		}
-		if math.Abs(i.ImageFLOPs/8.8e9-1) > 0.03 {
-			t.Errorf("%s: %g FLOPs an image, want about 8.8e9", dtype, i.ImageFLOPs)
+		if math.Abs(i.ImageFLOPs/8.30e9-1) > 0.01 {
+			t.Errorf("%s: %g FLOPs an image, want about 8.30e9: 8.82e9 of the whole model less what the last layer saves", dtype, i.ImageFLOPs)
 		}
 		if math.Abs(float64(i.WeightsBytes)/bytes-1) > 0.02 {
 			t.Errorf("%s: %d bytes of weights, want about %g", dtype, i.WeightsBytes, bytes)

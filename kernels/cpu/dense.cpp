@@ -1,8 +1,9 @@
 #include "dense.h"
 
+#include "failure.h"
+
 #include "dnnl.hpp"
 
-#include <atomic>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -13,8 +14,6 @@
 
 namespace tia2 {
 namespace {
-
-std::atomic<bool> failed{false};
 
 using dt  = dnnl::memory::data_type;
 using tag = dnnl::memory::format_tag;
@@ -148,10 +147,8 @@ void dense::run(float *y, const float *x, const float *residual, int64_t M) cons
     try {
         if (M > 0) impl_->run(y, x, residual, M);
     } catch (...) {
-        failed = true;
+        mark_failure();
     }
 }
-
-bool dense_failed() { return failed.exchange(false); }
 
 } // namespace tia2

@@ -4,15 +4,18 @@
 
 void tia2_cpu_ops_init(tia2_cpu_ops *o, uint32_t flags) {
     *o = {};
+    o->attention_f32 = tia2_attention_f32_scalar;
     o->textnorm_f32 = tia2_textnorm_f32_scalar;
     o->peak_f32 = tia2_peak_f32_scalar;
     o->peak_read = tia2_peak_read_scalar;
 #if defined(__x86_64__)
     if (!(flags & TIA2_CPU_AVX2)) return;
+    o->attention_f32 = tia2_attention_f32_avx2;
     o->textnorm_f32 = tia2_textnorm_f32_avx2;
     o->peak_f32 = tia2_peak_f32_avx2;
     o->peak_read = tia2_peak_read_avx2;
     if (!(flags & TIA2_CPU_AVX512)) return;
+    o->attention_f32 = tia2_attention_f32_avx512;
     o->textnorm_f32 = tia2_textnorm_f32_avx512;
     o->peak_f32 = tia2_peak_f32_avx512;
     o->peak_read = tia2_peak_read_avx512;

@@ -6,11 +6,13 @@
 // To add a kernel: its contract header and scalar reference, a slot here, its lines in dispatch.cpp, a check in
 // kernels/test.
 #pragma once
+#include "attention.h"
 #include "flags.h"
 #include "peak.h"
 #include "textnorm.h"
 
 struct tia2_cpu_ops {
+    tia2_attention_f32_fn attention_f32;
     tia2_textnorm_f32_fn textnorm_f32;
     tia2_peak_flops_fn   peak_f32;
     tia2_peak_flops_fn   peak_bf16; // NULL where there is no such instruction

@@ -106,13 +106,21 @@ clip::clip(const gguf_file &file, weights &w) {
     text_position_embd_  = w.get_f32("t.position_embd", {text_.width, context});
 }
 
-// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x [W, T*B].
-ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, int64_t T, int64_t B, ggml_tensor *mask) {
+// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x [W, T*B] -> the pooled rows [W, B].
+//
+// After the last attention only pooled rows matter: `pool` takes them out there, and the rest is computed for them alone.
+template <class Pool>
+ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, int64_t T, int64_t B, bool causal, Pool pool) {
     for (size_t i = 0; i < t.blocks.size(); i++) {
         const block &b = t.blocks[i];
         g.scope("blk." + std::to_string(i));
         ggml_tensor *qkv = linear(g, "attn/qkv", layer_norm(g, "ln1", x, b.ln1), b.qkv);
-        x                = linear(g, "attn/out", attention(g, "attn/softmax", qkv, t.heads, T, B, mask), b.out, activation::none, x);
+        ggml_tensor *a   = attention(g, "attn/softmax", qkv, t.heads, T, B, causal);
+        if (i + 1 == t.blocks.size()) {
+            a = pool("pool/attn", a);
+            x = pool("pool/residual", x);
+        }
+        x                = linear(g, "attn/out", a, b.out, activation::none, x);
         ggml_tensor *h   = linear(g, "ffn/up", layer_norm(g, "ln2", x, b.ln2), b.up, t.act);
         x                = linear(g, "ffn/down", h, b.down, activation::none, x);
     }
@@ -126,11 +134,10 @@ ggml_tensor *clip::image_graph(graph_builder &g, int64_t B) {
     ggml_tensor  *x       = linear(g, "patch_embd", patches, patch_embd_);
     x = add_class_and_positions(g, "embd", x, class_embd_, image_position_embd_, B);
     x = layer_norm(g, "pre_ln", x, pre_ln_);
-    x = transformer(g, x, vision_, N + 1, B, nullptr);
     // The class token is the first row of each image.
-    ggml_tensor *pooled = g.op("pool", ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, vision_.width, B, x->nb[1] * (size_t)(N + 1), 0)),
-                               std::to_string(B) + "x" + std::to_string(vision_.width) + " f32", 0, {});
-    return linear(g, "proj", layer_norm(g, "post_ln", pooled, vision_.post_ln), vision_.projection);
+    x = transformer(g, x, vision_, N + 1, B, /*causal=*/false,
+                    [&](const char *name, ggml_tensor *rows) { return every_row(g, name, rows, N + 1); });
+    return linear(g, "proj", layer_norm(g, "post_ln", x, vision_.post_ln), vision_.projection);
 }
 
 ggml_tensor *clip::text_graph(graph_builder &g, int64_t B, int64_t T) {
@@ -138,9 +145,8 @@ ggml_tensor *clip::text_graph(graph_builder &g, int64_t B, int64_t T) {
     ggml_tensor *rows   = g.input("pooled", GGML_TYPE_I32, {B});
     ggml_tensor *x      = embed_tokens(g, "embd", tokens, token_embd_, text_position_embd_, T, B);
     // Padding comes after a text's own tokens, so the causal mask hides it from them.
-    x                   = transformer(g, x, text_, T, B, causal_mask(g, T));
-    ggml_tensor *pooled = gather_rows(g, "pool", x, rows);
-    return linear(g, "proj", layer_norm(g, "post_ln", pooled, text_.post_ln), text_.projection);
+    x = transformer(g, x, text_, T, B, /*causal=*/true, [&](const char *name, ggml_tensor *t) { return gather_rows(g, name, t, rows); });
+    return linear(g, "proj", layer_norm(g, "post_ln", x, text_.post_ln), text_.projection);
 }
 
 } // namespace

@@ -1,6 +1,12 @@
 #include "ops.h"
 
+#include "../cpu/failure.h"
+#include "../cpu/ops.h"
+
+#include <algorithm>
 #include <cmath>
+#include <new>
+#include <vector>
 
 namespace tia2 {
 namespace {
@@ -45,6 +51,38 @@ ggml_tensor *linear_dense(ggml_context *ctx, ggml_tensor *x, ggml_tensor *residu
     return ggml_custom_4d(ctx, GGML_TYPE_F32, N, x->ne[1], 1, 1, args, residual ? 2 : 1, run_dense, GGML_N_TASKS_MAX, d);
 }
 
+struct attention_shape {
+    int64_t heads, T, B;
+    bool    causal;
+};
+
+// Each of ggml's threads computes a run of the B * heads single attentions.
+void run_attention(ggml_tensor *dst, int ith, int nth, void *shape) {
+    const attention_shape &s   = *static_cast<const attention_shape *>(shape);
+    const ggml_tensor     *qkv = dst->src[0];
+    const int64_t          W = dst->ne[0], d = W / s.heads, n = s.B * s.heads;
+    const auto             attend = tia2_cpu().attention_f32;
+
+    static thread_local std::vector<float> scratch;
+    try {
+        scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)s.T, (size_t)d)));
+    } catch (const std::bad_alloc &) {
+        return mark_failure();
+    }
+    for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
+        const int64_t b = i / s.heads, h = i % s.heads;
+        const float  *q = (const float *)qkv->data + b * s.T * 3 * W + h * d; // qkv[0, b, :, h]
+        float        *o = (float *)dst->data + b * s.T * W + h * d;           // out[b, :, h]
+        const tia2_attention_head head = {q, q + W, q + 2 * W, (size_t)(3 * W), o, (size_t)W, (size_t)s.T, (size_t)d, s.causal, scratch.data()};
+        attend(&head);
+    }
+}
+
+ggml_tensor *attention_fused(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
+    ggml_tensor *args[] = {qkv};
+    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, qkv->ne[0] / 3, s.T * s.B, 1, 1, args, 1, run_attention, GGML_N_TASKS_MAX, g.keep(s));
+}
+
 } // namespace
 
 ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, activation act,
@@ -70,28 +108,43 @@ ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, cons
     return g.op(name, y, shape_name({x->ne[1], x->ne[0]}, x->type), 8.0 * (double)ggml_nelements(x), {x, w.weight, w.bias});
 }
 
-ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, ggml_tensor *mask) {
-    ggml_context *ctx = g.ctx();
-    const int64_t W = qkv->ne[0] / 3, hd = W / heads;
-    const size_t  e = ggml_element_size(qkv), row = qkv->nb[1];
-    // part[hd, heads, T, B] of qkv[3W, T*B]
-    const auto part = [&](int64_t i) {
-        return ggml_view_4d(ctx, qkv, hd, heads, T, B, (size_t)hd * e, row, row * (size_t)T, (size_t)(i * W) * e);
-    };
-    ggml_tensor *q = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [hd, T, heads, B]
-    ggml_tensor *k = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [hd, T, heads, B]
-    ggml_tensor *v = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, hd, heads, B]
-    ggml_tensor *p = ggml_soft_max_ext(ctx, matmul(ctx, k, q), mask, 1.0f / std::sqrt((float)hd), 0.0f);
-    ggml_tensor *o = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [hd, heads, T, B]
-    return g.op(name, ggml_cont_2d(ctx, o, W, T * B), shape_name({B, heads, T, hd}, qkv->type),
-                4.0 * (double)B * (double)T * (double)T * (double)W, {qkv});
-}
-
-ggml_tensor *causal_mask(graph_builder &g, int64_t T) {
+// The mask of causal attention: 0 where query q sees key k, else -infinity. [T, T].
+static ggml_tensor *causal_mask(graph_builder &g, int64_t T) {
     std::vector<float> mask((size_t)(T * T), 0.0f);
     for (int64_t q = 0; q < T; q++)
         for (int64_t k = q + 1; k < T; k++) mask[(size_t)(q * T + k)] = -INFINITY;
     return g.constant("causal_mask", {T, T}, std::move(mask));
+}
+
+static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
+    ggml_context *ctx = g.ctx();
+    const int64_t W = qkv->ne[0] / 3, d = W / s.heads;
+    const size_t  e = ggml_element_size(qkv), row = qkv->nb[1];
+    // part[d, heads, T, B] of qkv[3W, T*B]
+    const auto part = [&](int64_t i) {
+        return ggml_view_4d(ctx, qkv, d, s.heads, s.T, s.B, (size_t)d * e, row, row * (size_t)s.T, (size_t)(i * W) * e);
+    };
+    ggml_tensor *mask = s.causal ? causal_mask(g, s.T) : nullptr;
+    ggml_tensor *q    = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [d, T, heads, B]
+    ggml_tensor *k    = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [d, T, heads, B]
+    ggml_tensor *v    = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, d, heads, B]
+    ggml_tensor *p    = ggml_soft_max_ext(ctx, matmul(ctx, k, q), mask, 1.0f / std::sqrt((float)d), 0.0f);
+    ggml_tensor *o    = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [d, heads, T, B]
+    return ggml_cont_2d(ctx, o, W, s.T * s.B);
+}
+
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, bool causal) {
+    const attention_shape s = {heads, T, B, causal};
+    const int64_t         W = qkv->ne[0] / 3;
+    // The scalar form is a reference; ggml is faster on a CPU without AVX2.
+    const bool fused = g.fused() && tia2_cpu().attention_f32 != tia2_attention_f32_scalar;
+    return g.op(name, fused ? attention_fused(g, qkv, s) : attention_plain(g, qkv, s),
+                shape_name({B, heads, T, W / heads}, qkv->type), 4.0 * (double)B * (double)T * (double)T * (double)W, {qkv});
+}
+
+ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {
+    const int64_t W = x->ne[0], B = x->ne[1] / n;
+    return g.op(name, ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, W, B, x->nb[1] * (size_t)n, 0)), shape_name({B, W}, x->type), 0, {});
 }
 
 ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows) {

@@ -27,10 +27,10 @@ ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, cons
 
 // Self-attention of B sequences of T tokens. qkv [3W, T*B]: q, k and v of a token after each other, each H heads of
 // W/H; causal: a token sees itself and what is before it. Result [W, T*B].
-ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, ggml_tensor *mask);
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, bool causal);
 
-// The mask of causal attention over T tokens, for `attention`. [T, T].
-ggml_tensor *causal_mask(graph_builder &g, int64_t T);
+// Every n-th row of x, from the first. x [W, n*B] -> [W, B].
+ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n);
 
 // Rows of x by index. x [W, M], rows i32 [n] -> [W, n].
 ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows);

@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include "../cpu/failure.h"
 #include "error.h"
 #include "log.h"
 
@@ -63,6 +64,8 @@ ggml_tensor *graph_builder::input(const char *name, ggml_type type, std::initial
 }
 
 ggml_tensor *graph_builder::constant(const char *name, std::initializer_list<int64_t> shape, std::vector<float> values) {
+    for (const graph_input &in : inputs_)
+        if (!in.constant.empty() && !strcmp(in.tensor->name, name)) return in.tensor;
     ggml_tensor *t = input(name, GGML_TYPE_F32, shape);
     if ((size_t)ggml_nelements(t) != values.size()) throw std::logic_error("constant of the wrong size");
     const auto *bytes         = reinterpret_cast<const uint8_t *>(values.data());
@@ -84,7 +87,8 @@ ggml_tensor *graph_builder::op(const char *name, ggml_tensor *result, std::strin
 }
 
 graph::graph(graph_builder &&b, ggml_tensor *output)
-    : ctx_(std::move(b.ctx_)), nodes_(b.nodes_), output_(output), ops_(std::move(b.ops_)), inputs_(std::move(b.inputs_)) {
+    : ctx_(std::move(b.ctx_)), nodes_(b.nodes_), output_(output), ops_(std::move(b.ops_)), inputs_(std::move(b.inputs_)),
+      kept_(std::move(b.kept_)) {
     ggml_set_output(output_);
 }
 
@@ -121,7 +125,7 @@ void graph::run(ggml_backend_t backend, const std::function<void(const char *, g
         run_timed(backend, on_op);
     else
         check(ggml_backend_graph_compute(backend, nodes_), backend);
-    if (dense_failed()) fail(TIA2_ENOMEM, "%s: out of memory in a matrix product", ggml_backend_name(backend));
+    if (take_failure()) fail(TIA2_ENOMEM, "%s: out of memory while computing", ggml_backend_name(backend));
     ggml_backend_tensor_get(output_, dst, 0, ggml_nbytes(output_));
 }
 

@@ -60,7 +60,15 @@ class graph_builder {
     void scope(const std::string &s) { scope_ = s; }
 
     ggml_tensor *input(const char *name, ggml_type type, std::initializer_list<int64_t> shape);
+    // An input with fixed values; the same name is the same tensor.
     ggml_tensor *constant(const char *name, std::initializer_list<int64_t> shape, std::vector<float> values);
+
+    // Keeps what a custom node of the graph points to alive for as long as the graph.
+    template <class T> T *keep(T value) {
+        auto p = std::make_shared<T>(std::move(value));
+        kept_.push_back(p);
+        return p.get();
+    }
 
     // Ends an op: everything that `result` needs and that is not in the graph yet belongs to it.
     ggml_tensor *op(const char *name, ggml_tensor *result, std::string shape, double flops,
@@ -74,6 +82,8 @@ class graph_builder {
     ggml_cgraph             *nodes_;
     std::vector<graph_op>    ops_;
     std::vector<graph_input> inputs_;
+
+    std::vector<std::shared_ptr<void>> kept_;
 };
 
 // A finished graph: shape fixed, ready to run.
@@ -105,6 +115,8 @@ class graph {
     ggml_tensor             *output_;
     std::vector<graph_op>    ops_;
     std::vector<graph_input> inputs_;
+
+    std::vector<std::shared_ptr<void>> kept_;
 };
 
 } // namespace tia2
