@@ -28,8 +28,8 @@ class dense {
 
     // y [M, N] from x [M, K] and residual [M, N] (NULL if there is none), which y must not overlap. Computes on the
     // calling thread alone where that is inside an OpenMP region, as ggml's are. Threads may call it at once.
-    // Never throws, since ggml's workers call it: a failure (out of memory) is marked (failure.h).
-    void run(float *y, const float *x, const float *residual, int64_t M) const noexcept;
+    // False, with y void, where memory ran out; never throws, since no exception may leave ggml's workers.
+    bool run(float *y, const float *x, const float *residual, int64_t M) const noexcept;
 
   private:
     struct impl;

@@ -1,9 +1,9 @@
 #include "ops.h"
 
-#include "../cpu/failure.h"
 #include "../cpu/ops.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <new>
 #include <vector>
@@ -38,17 +38,24 @@ ggml_tensor *activate(ggml_context *ctx, ggml_tensor *x, activation act) {
     return x;
 }
 
+struct dense_call {
+    const dense       *weights;
+    std::atomic<bool> *failed;
+};
+
 // Each of ggml's threads computes a run of rows.
-void run_dense(ggml_tensor *dst, int ith, int nth, void *d) {
+void run_dense(ggml_tensor *dst, int ith, int nth, void *call) {
+    const dense_call  &c = *static_cast<const dense_call *>(call);
     const ggml_tensor *x = dst->src[0], *residual = dst->src[1];
     const int64_t      M = x->ne[1], first = M * ith / nth, end = M * (ith + 1) / nth;
     const auto         row = [&](const ggml_tensor *t) { return t ? (float *)((char *)t->data + t->nb[1] * (size_t)first) : nullptr; };
-    static_cast<dense *>(d)->run(row(dst), row(x), row(residual), end - first);
+    if (!c.weights->run(row(dst), row(x), row(residual), end - first)) *c.failed = true;
 }
 
-ggml_tensor *linear_dense(ggml_context *ctx, ggml_tensor *x, ggml_tensor *residual, dense *d, int64_t N) {
+ggml_tensor *linear_dense(graph_builder &g, ggml_tensor *x, ggml_tensor *residual, const dense *d, int64_t N) {
     ggml_tensor *args[] = {x, residual};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, N, x->ne[1], 1, 1, args, residual ? 2 : 1, run_dense, GGML_N_TASKS_MAX, d);
+    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, N, x->ne[1], 1, 1, args, residual ? 2 : 1, run_dense, GGML_N_TASKS_MAX,
+                          g.keep(dense_call{d, g.failed()}));
 }
 
 struct attention_shape {
@@ -56,9 +63,15 @@ struct attention_shape {
     bool    causal;
 };
 
+struct attention_call {
+    attention_shape    shape;
+    std::atomic<bool> *failed;
+};
+
 // Each of ggml's threads computes a run of the B * heads single attentions.
-void run_attention(ggml_tensor *dst, int ith, int nth, void *shape) {
-    const attention_shape &s   = *static_cast<const attention_shape *>(shape);
+void run_attention(ggml_tensor *dst, int ith, int nth, void *call) {
+    const attention_call  &c   = *static_cast<const attention_call *>(call);
+    const attention_shape &s   = c.shape;
     const ggml_tensor     *qkv = dst->src[0];
     const int64_t          W = dst->ne[0], d = W / s.heads, n = s.B * s.heads;
     const auto             attend = tia2_cpu().attention_f32;
@@ -67,7 +80,8 @@ void run_attention(ggml_tensor *dst, int ith, int nth, void *shape) {
     try {
         scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)s.T, (size_t)d)));
     } catch (const std::bad_alloc &) {
-        return mark_failure();
+        *c.failed = true;
+        return;
     }
     for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
         const int64_t b = i / s.heads, h = i % s.heads;
@@ -80,7 +94,8 @@ void run_attention(ggml_tensor *dst, int ith, int nth, void *shape) {
 
 ggml_tensor *attention_fused(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
     ggml_tensor *args[] = {qkv};
-    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, qkv->ne[0] / 3, s.T * s.B, 1, 1, args, 1, run_attention, GGML_N_TASKS_MAX, g.keep(s));
+    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, qkv->ne[0] / 3, s.T * s.B, 1, 1, args, 1, run_attention, GGML_N_TASKS_MAX,
+                          g.keep(attention_call{s, g.failed()}));
 }
 
 } // namespace
@@ -88,10 +103,10 @@ ggml_tensor *attention_fused(graph_builder &g, ggml_tensor *qkv, const attention
 ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, activation act,
                     ggml_tensor *residual) {
     const int64_t K = w.weight->ne[0], N = w.weight->ne[1], M = x->ne[1];
-    dense        *packed = g.fused() ? g.fused()->get(w.weight, w.bias, act, residual != nullptr) : nullptr;
+    const dense  *packed = g.fused() ? g.fused()->get(w.weight, w.bias, act, residual != nullptr) : nullptr;
     ggml_tensor  *y;
     if (packed) {
-        y = linear_dense(g.ctx(), x, residual, packed, N);
+        y = linear_dense(g, x, residual, packed, N);
     } else {
         y = matmul(g.ctx(), w.weight, x);
         if (w.bias) y = ggml_add(g.ctx(), y, w.bias);

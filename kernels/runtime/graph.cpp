@@ -1,6 +1,5 @@
 #include "graph.h"
 
-#include "../cpu/failure.h"
 #include "error.h"
 #include "log.h"
 
@@ -26,9 +25,10 @@ void check(ggml_status status, ggml_backend_t backend) {
 } // namespace
 
 dense *dense_cache::get(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
-    const auto at = packed_.find({weight, residual});
+    const key  k{weight, bias, act, residual};
+    const auto at = packed_.find(k);
     if (at != packed_.end()) return at->second.get();
-    return (packed_[{weight, residual}] = pack(weight, bias, act, residual)).get();
+    return (packed_[k] = pack(weight, bias, act, residual)).get();
 }
 
 std::unique_ptr<dense> dense_cache::pack(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
@@ -53,7 +53,8 @@ std::unique_ptr<dense> dense_cache::pack(const ggml_tensor *weight, const ggml_t
 }
 
 graph_builder::graph_builder(std::string tower, size_t nodes_max, dense_cache *fused)
-    : tower_(std::move(tower)), fused_(fused), ctx_(new_context(nodes_max)), nodes_(ggml_new_graph_custom(ctx_.get(), nodes_max, false)) {}
+    : tower_(std::move(tower)), fused_(fused), ctx_(new_context(nodes_max)), nodes_(ggml_new_graph_custom(ctx_.get(), nodes_max, false)),
+      failed_(std::make_shared<std::atomic<bool>>(false)) {}
 
 ggml_tensor *graph_builder::input(const char *name, ggml_type type, std::initializer_list<int64_t> shape) {
     ggml_tensor *t = ggml_new_tensor(ctx(), type, (int)shape.size(), shape.begin());
@@ -88,7 +89,7 @@ ggml_tensor *graph_builder::op(const char *name, ggml_tensor *result, std::strin
 
 graph::graph(graph_builder &&b, ggml_tensor *output)
     : ctx_(std::move(b.ctx_)), nodes_(b.nodes_), output_(output), ops_(std::move(b.ops_)), inputs_(std::move(b.inputs_)),
-      kept_(std::move(b.kept_)) {
+      kept_(std::move(b.kept_)), failed_(std::move(b.failed_)) {
     ggml_set_output(output_);
 }
 
@@ -125,7 +126,7 @@ void graph::run(ggml_backend_t backend, const std::function<void(const char *, g
         run_timed(backend, on_op);
     else
         check(ggml_backend_graph_compute(backend, nodes_), backend);
-    if (take_failure()) fail(TIA2_ENOMEM, "%s: out of memory while computing", ggml_backend_name(backend));
+    if (failed_->exchange(false)) fail(TIA2_ENOMEM, "%s: out of memory while computing", ggml_backend_name(backend));
     ggml_backend_tensor_get(output_, dst, 0, ggml_nbytes(output_));
 }
 

@@ -7,12 +7,14 @@
 
 #include "ggml-alloc.h"
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <vector>
 
 namespace tia2 {
@@ -42,8 +44,10 @@ class dense_cache {
   private:
     std::unique_ptr<dense> pack(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual);
 
-    std::function<void(const ggml_tensor *)>                               on_packed_;
-    std::map<std::pair<const ggml_tensor *, bool>, std::unique_ptr<dense>> packed_;
+    using key = std::tuple<const ggml_tensor *, const ggml_tensor *, activation, bool>; // what `get` is asked for
+
+    std::function<void(const ggml_tensor *)> on_packed_;
+    std::map<key, std::unique_ptr<dense>>    packed_;
 };
 
 // Writes a graph op by op. The functions of ops.h take it as their first argument.
@@ -70,6 +74,9 @@ class graph_builder {
         return p.get();
     }
 
+    // What a custom node sets where it failed (memory ran out): no exception may leave ggml's workers.
+    std::atomic<bool> *failed() const { return failed_.get(); }
+
     // Ends an op: everything that `result` needs and that is not in the graph yet belongs to it.
     ggml_tensor *op(const char *name, ggml_tensor *result, std::string shape, double flops,
                     std::initializer_list<const ggml_tensor *> operands);
@@ -84,6 +91,7 @@ class graph_builder {
     std::vector<graph_input> inputs_;
 
     std::vector<std::shared_ptr<void>> kept_;
+    std::shared_ptr<std::atomic<bool>> failed_;
 };
 
 // A finished graph: shape fixed, ready to run.
@@ -117,6 +125,7 @@ class graph {
     std::vector<graph_input> inputs_;
 
     std::vector<std::shared_ptr<void>> kept_;
+    std::shared_ptr<std::atomic<bool>> failed_;
 };
 
 } // namespace tia2
