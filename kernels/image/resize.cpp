@@ -17,8 +17,8 @@ void tia2_resize_ops_init(struct tia2_resize_ops *o) {
     o->h_u8 = tia2_resize_h_u8_avx2;
     o->v_u8 = tia2_resize_v_u8_avx2;
     if (!(flags & TIA2_CPU_AVX512)) return;
-    o->h_u8 = tia2_resize_h_u8_avx512;
     o->v_u8 = tia2_resize_v_u8_avx512;
+    if (flags & TIA2_CPU_AVX512VNNI) o->h_u8 = tia2_resize_h_u8_avx512vnni;
 #endif
 }
 
@@ -61,8 +61,8 @@ struct u8_passes {
 
     void horizontal(picture *out, const picture &src, int32_t left, int32_t top, const resize_axis &axis) const {
         const int channels = mode_bytes(src.mode);
-        for (int32_t y = 0; y < out->height; y++)
-            ops.h_u8(out->row(y), src.row(top + y) + size_t(left) * size_t(channels), &axis.view(), channels);
+        ops.h_u8(out->row(0), out->row_bytes(), src.row(top) + size_t(left) * size_t(channels), src.row_bytes(), out->height,
+                 &axis.view(), channels);
     }
     void vertical(picture *out, const picture &src, int32_t left, int32_t top, const resize_axis &axis) const {
         const size_t at = size_t(left) * size_t(mode_bytes(src.mode));

@@ -25,6 +25,7 @@ class resize_axis {
     tia2_resize_axis     view_ = {};
     std::vector<int32_t> first_, count_, k_;
     std::vector<int16_t> lo_, hi_;
+    std::vector<int8_t>  digits_; // d0, d1 and d2 one after another
     std::vector<double>  exact_;
 
     void weights(int32_t i, double width, double center, double *w) const;

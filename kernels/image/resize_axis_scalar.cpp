@@ -38,8 +38,10 @@ resize_axis::resize_axis(int32_t in, int32_t out, int32_t from, int32_t n, bool 
         k_.resize(total);
         lo_.resize(total);
         hi_.resize(total);
+        digits_.resize(3 * total);
     }
-    view_ = {n, in, int32_t(stride), first_.data(), count_.data(), k_.data(), lo_.data(), hi_.data()};
+    view_ = {n, in, int32_t(stride), first_.data(), count_.data(), k_.data(), lo_.data(), hi_.data(),
+             digits_.data(), digits_.data() + total, digits_.data() + 2 * total};
     std::vector<double> w(static_cast<size_t>(stride));
     for (int32_t i = 0; i < n; i++) {
         const double center = (from + i + 0.5) * scale;
@@ -74,6 +76,7 @@ void resize_axis::weights(int32_t i, double width, double center, double *w) con
 }
 
 void resize_axis::fixed(size_t at, const double *w, int32_t count) {
+    const size_t total = k_.size();
     for (int32_t t = 0; t < count; t++, at++) {
         const double  v = w[t] * (1 << TIA2_RESIZE_BITS);
         const int32_t k = int32_t(w[t] < 0 ? -0.5 + v : 0.5 + v);
@@ -81,6 +84,10 @@ void resize_axis::fixed(size_t at, const double *w, int32_t count) {
         k_[at] = k;
         hi_[at] = int16_t(hi);
         lo_[at] = int16_t(k - hi * (1 << TIA2_RESIZE_SPLIT));
+        const int32_t high = (k + 128) >> 8, highest = (high + 128) >> 8; // rounded, so that what is left is signed
+        digits_[at] = int8_t(k - high * 256);
+        digits_[at + total] = int8_t(high - highest * 256);
+        digits_[at + 2 * total] = int8_t(highest);
     }
 }
 

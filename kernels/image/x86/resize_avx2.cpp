@@ -8,8 +8,8 @@
 #include <immintrin.h>
 #include <string.h>
 
-// finish joins the two sums, rounds and limits to 0..255: 8 values as bytes in the low halves of both 128 bit lanes.
-static inline __m256i finish(__m256i lo, __m256i hi) {
+// finish8 joins the two sums, rounds and limits to 0..255: 8 values as bytes in the low halves of both 128 bit lanes.
+static inline __m256i finish8(__m256i lo, __m256i hi) {
     __m256i s = _mm256_add_epi32(_mm256_add_epi32(_mm256_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo),
                                  _mm256_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
     s = _mm256_srai_epi32(s, TIA2_RESIZE_BITS);
@@ -17,91 +17,91 @@ static inline __m256i finish(__m256i lo, __m256i hi) {
     return _mm256_packus_epi16(s, s);
 }
 
-static inline int32_t finish4(__m256i lo, __m256i hi) { // the same for 4 values, each the sum of its two lanes
-    const __m128i l = _mm_add_epi32(_mm256_castsi256_si128(lo), _mm256_extracti128_si256(lo, 1));
-    const __m128i h = _mm_add_epi32(_mm256_castsi256_si128(hi), _mm256_extracti128_si256(hi, 1));
-    __m128i       s = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(h, TIA2_RESIZE_SPLIT), l),
-                                    _mm_set1_epi32(1 << (TIA2_RESIZE_BITS - 1)));
-    s = _mm_srai_epi32(s, TIA2_RESIZE_BITS);
-    s = _mm_packs_epi32(s, s);
-    return _mm_cvtsi128_si32(_mm_packus_epi16(s, s));
-}
-
-// load16 reads up to 16 bytes and none at or behind `end`; what is missing is zero.
-static inline __m128i load16(const uint8_t *p, const uint8_t *end) {
-    if (end - p >= 16) return _mm_loadu_si128((const __m128i *)p);
+// load16 reads 16 bytes, or `left` of them and zeros.
+static inline __m128i load16(const uint8_t *p, size_t left) {
+    if (left >= 16) return _mm_loadu_si128((const __m128i *)p);
     uint8_t buf[16] = {0};
-    if (end > p) memcpy(buf, p, (size_t)(end - p));
+    memcpy(buf, p, left);
     return _mm_loadu_si128((const __m128i *)buf);
 }
 
-// pairs says which bytes of 4 pixels become which 16 bit words: lane 0 holds pixels 0 and 1, lane 1 pixels 2 and 3, the
-// two samples of a channel side by side.
+struct four_rows { // a row is a 128 bit lane
+    __m256i v01, v23;
+};
+
+template <bool whole> static inline four_rows load(const uint8_t *x, size_t pitch, size_t left) {
+    const size_t n = whole ? 16 : left;
+    return {_mm256_inserti128_si256(_mm256_castsi128_si256(load16(x, n)), load16(x + pitch, n), 1),
+            _mm256_inserti128_si256(_mm256_castsi128_si256(load16(x + 2 * pitch, n)), load16(x + 3 * pitch, n), 1)};
+}
+
+struct sums {
+    __m256i lo01, lo23, hi01, hi23; // a channel is 32 bits of its row's lane
+};
+
+// pairs says which bytes of a row become which 16 bit words: of pixels t and t + 1, the two samples of a channel side by
+// side; -1 is zero.
 struct pairs {
     alignas(32) int8_t bytes[32];
 };
 
-static constexpr pairs make_pairs(int channels) {
+static constexpr pairs make_pairs(int channels, int t) {
     pairs p = {};
-    for (int lane = 0; lane < 2; lane++)
-        for (int c = 0; c < 4; c++)
-            for (int t = 0; t < 2; t++) {
-                const int word = lane * 16 + c * 4 + t * 2;
-                p.bytes[word] = (int8_t)(c < channels ? (2 * lane + t) * channels + c : -1);
-                p.bytes[word + 1] = -1;
-            }
+    for (int i = 0; i < 32; i++) {
+        const int c = i % 16 / 4;
+        p.bytes[i] = (int8_t)(c < channels && i % 2 == 0 ? (t + i % 4 / 2) * channels + c : -1);
+    }
     return p;
 }
 
-static constexpr pairs kPairs[] = {make_pairs(2), make_pairs(3), make_pairs(4)};
-
-static inline __m256i weights4(const int16_t *k) { // lane 0: k0 k1 four times, lane 1: k2 k3
-    int64_t w;
-    memcpy(&w, k, 8);
-    return _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(_mm_cvtsi64_si128(w)),
-                                       _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+// words makes 16 bit words of pixels 0 and 1, or 2 and 3; of grey 0 to 7, or 8 to 15.
+template <int C, bool second> static inline __m256i words(__m256i v) {
+    static constexpr pairs order = make_pairs(C, second ? 2 : 0);
+    if (C > 1) return _mm256_shuffle_epi8(v, _mm256_load_si256((const __m256i *)order.bytes));
+    return second ? _mm256_unpackhi_epi8(v, _mm256_setzero_si256()) : _mm256_unpacklo_epi8(v, _mm256_setzero_si256());
 }
 
-static void resize_h_grey(uint8_t *y, const uint8_t *x, const struct tia2_resize_axis *axis) {
-    const uint8_t *end = x + axis->in;
-    for (int32_t i = 0; i < axis->n; i++) {
-        const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
-        const uint8_t *p = x + axis->first[i];
-        __m256i        a = _mm256_setzero_si256(), b = a;
-        for (int32_t t = 0; t < axis->count[i]; t += 16) {
-            const __m256i v = _mm256_cvtepu8_epi16(load16(p + t, end));
-            a = _mm256_add_epi32(a, _mm256_madd_epi16(v, _mm256_loadu_si256((const __m256i *)(lo + t))));
-            b = _mm256_add_epi32(b, _mm256_madd_epi16(v, _mm256_loadu_si256((const __m256i *)(hi + t))));
-        }
-        a = _mm256_hadd_epi32(a, b); // lanes: a01 a23 b01 b23
-        a = _mm256_hadd_epi32(a, a); // lanes: a b a b
-        y[i] = (uint8_t)finish4(a, _mm256_srli_si256(a, 4));
-    }
+template <int C> static inline __m256i weights(const int16_t *k) { // for words
+    if (C == 1) return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)k));
+    int32_t w;
+    memcpy(&w, k, 4);
+    return _mm256_set1_epi32(w);
 }
 
-void tia2_resize_h_u8_avx2(uint8_t *y, const uint8_t *x, const struct tia2_resize_axis *axis, int channels) {
-    if (channels == 1) {
-        resize_h_grey(y, x, axis);
-        return;
+static inline __m256i mac(__m256i sum, __m256i a, __m256i ka, __m256i b, __m256i kb) {
+    return _mm256_add_epi32(sum, _mm256_add_epi32(_mm256_madd_epi16(a, ka), _mm256_madd_epi16(b, kb)));
+}
+
+template <int C> static inline sums add(sums s, four_rows r, const struct tia2_resize_axis &axis, size_t k) {
+    constexpr size_t per = C == 1 ? 8 : 2; // taps of a register of words
+    const int16_t   *lo = axis.lo + k, *hi = axis.hi + k;
+    const __m256i    l0 = weights<C>(lo), l1 = weights<C>(lo + per), h0 = weights<C>(hi), h1 = weights<C>(hi + per);
+    const __m256i    a01 = words<C, false>(r.v01), b01 = words<C, true>(r.v01);
+    const __m256i    a23 = words<C, false>(r.v23), b23 = words<C, true>(r.v23);
+    return {mac(s.lo01, a01, l0, b01, l1), mac(s.lo23, a23, l0, b23, l1), mac(s.hi01, a01, h0, b01, h1),
+            mac(s.hi23, a23, h0, b23, h1)};
+}
+
+template <int C> static inline __m256i rounded(__m256i lo, __m256i hi) {
+    __m256i v = _mm256_add_epi32(_mm256_slli_epi32(hi, TIA2_RESIZE_SPLIT), lo);
+    if (C == 1) { // the four sums of a row are one
+        v = _mm256_add_epi32(v, _mm256_shuffle_epi32(v, 0x4E));
+        v = _mm256_add_epi32(v, _mm256_shuffle_epi32(v, 0xB1));
     }
-    const uint8_t *end = x + (size_t)axis->in * (size_t)channels;
-    const __m256i  order = _mm256_load_si256((const __m256i *)kPairs[channels - 2].bytes);
-    for (int32_t i = 0; i < axis->n; i++) {
-        const int16_t *lo = axis->lo + (size_t)i * axis->stride, *hi = axis->hi + (size_t)i * axis->stride;
-        const uint8_t *p = x + (size_t)axis->first[i] * (size_t)channels;
-        __m256i        a = _mm256_setzero_si256(), b = a;
-        for (int32_t t = 0; t < axis->count[i]; t += 4, p += 4 * channels) {
-            const __m256i v = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(load16(p, end)), order);
-            a = _mm256_add_epi32(a, _mm256_madd_epi16(v, weights4(lo + t)));
-            b = _mm256_add_epi32(b, _mm256_madd_epi16(v, weights4(hi + t)));
-        }
-        const int32_t v = finish4(a, b);
-        uint8_t      *to = y + (size_t)i * (size_t)channels;
-        if (i + 1 < axis->n)
-            memcpy(to, &v, 4); // the next output overwrites what is too much
-        else
-            memcpy(to, &v, (size_t)channels);
-    }
+    return _mm256_srai_epi32(_mm256_add_epi32(v, _mm256_set1_epi32(1 << (TIA2_RESIZE_BITS - 1))), TIA2_RESIZE_BITS);
+}
+
+template <int C> static inline __m128i finish(sums s) {
+    __m256i p = _mm256_packs_epi32(rounded<C>(s.lo01, s.hi01), rounded<C>(s.lo23, s.hi23)); // lanes: rows 0 2 | 1 3
+    p = _mm256_packus_epi16(p, p);
+    return _mm_unpacklo_epi32(_mm256_castsi256_si128(p), _mm256_extracti128_si256(p, 1));
+}
+
+#include "image/resize_h_simd.inc"
+
+void tia2_resize_h_u8_avx2(uint8_t *y, size_t y_pitch, const uint8_t *x, size_t x_pitch, int32_t rows,
+                           const struct tia2_resize_axis *axis, int channels) {
+    resize_h(y, y_pitch, x, x_pitch, rows, axis, channels);
 }
 
 // columns16 makes 16 bytes of an output row.
@@ -123,7 +123,7 @@ static inline void columns16(uint8_t *y, const uint8_t *x, size_t pitch, int32_t
         a1 = _mm256_add_epi32(a1, _mm256_madd_epi16(v1, wl));
         b1 = _mm256_add_epi32(b1, _mm256_madd_epi16(v1, wh));
     }
-    const __m256i s = _mm256_unpacklo_epi32(finish(a0, b0), finish(a1, b1)); // lanes: c0-3 c8-11 . . | c4-7 c12-15 . .
+    const __m256i s = _mm256_unpacklo_epi32(finish8(a0, b0), finish8(a1, b1)); // lanes: c0-3 c8-11 . . | c4-7 c12-15 . .
     const __m128i l = _mm256_castsi256_si128(s), h = _mm256_extracti128_si256(s, 1);
     _mm_storeu_si128((__m128i *)y, _mm_unpacklo_epi32(l, h)); // c0-3 c4-7 c8-11 c12-15
 }
