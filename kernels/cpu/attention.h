@@ -1,42 +1,57 @@
-// attention.h: softmax(q k^T / sqrt(d)) v, one head of one sequence.
+// attention.h: softmax(q k^T / sqrt(d)) v, one head of one sequence, for its last n tokens or for all of them.
 //
-//   q, k, v  f32 [T, d]: rows `stride` floats apart, as they lie in the product of a qkv layer
-//   out      f32 [T, d]: rows `out_stride` floats apart; no overlap with the inputs
-//   causal   query t sees keys 0..t only
+// E is float, or uint16_t: bf16.
+//
+//   q        E [n, d]  query i is row i, rows `stride` elements apart
+//   k, v     E [T, d]  key j is row rows[j] (row j where rows is NULL), rows `stride` elements apart: q, k and v lie in the
+//                      product of a qkv layer, and no row is read that is not named
+//   out      E [n, d]  rows `out_stride` elements apart; no overlap with the inputs
+//   n        queries, 1 <= n <= T
+//   causal   query i sees keys 0..T-n+i only, else all T
 //   scratch  f32 [tia2_attention_scratch(T, d)]
 //
-// Accuracy: |out - out64| <= (d + 16) * FLT_EPSILON * max|v| * (1 + max over keys of sum_d |q k| / sqrt(d)) (tested). The
-//           vector exp is within 2 ulp on [-87, 0] and exp(-87) below.
-// Order:    a query's sums run over d and over the keys in ascending order, whatever else is computed beside them: its
-//           row has the same bits in any batch and at any T of a causal sequence.
-// Cost:     4*T*T*d flops (half of it in vain where causal). K and V of the head are copied once and then stay in cache.
+// Accuracy: f32: |out - out64| <= (d/8 + 4) * FLT_EPSILON * max|v| * (1 + max over keys of sum_d |q k| / sqrt(d)). bf16: and
+//           |out64|/256 for the rounding of the result; by VDPBF16PS (avx512bf16) and max|v|/512, as weights are rounded
+//           too, and denormals are 0. Against f64 of the same elements, tested to T = 257 and d = 80.
+// Order:    a query's sums run over d and over its keys in ascending order, whatever n, T, the place of the rows and the
+//           queries beside it: it has the same bits in any batch, and a causal one with any keys after it (finite ones: keys
+//           that it does not see have the weight 0).
+// Cost:     4*n*T*d flops (up to half of it in vain where causal).
 // Source:   Vaswani et al. 2017, eq. 1; openai/CLIP clip/model.py ResidualAttentionBlock.attention.
 // Pure functions, thread-safe, no allocation. Any alignment. Preconditions are asserted.
 #pragma once
 #include <stddef.h>
+#include <stdint.h>
 
-struct tia2_attention_head {
-    const float *q, *k, *v;
-    size_t       stride;
-    float       *out;
-    size_t       out_stride;
-    size_t       T, d; // >= 1
-    bool         causal;
-    float       *scratch;
+template <class E> struct tia2_attention_head {
+    const E       *q, *k, *v;
+    size_t         stride;
+    const int32_t *rows;
+    E             *out;
+    size_t         out_stride;
+    size_t         T, n, d; // >= 1
+    bool           causal;
+    float         *scratch;
 };
 
-constexpr size_t kAttentionLanes   = 16; // the widest vector
-constexpr size_t kAttentionQueries = 4;  // computed together
+constexpr size_t kAttentionLanes = 48; // most queries that are computed together
 
-constexpr size_t tia2_attention_pad(size_t n) { return (n + kAttentionLanes - 1) / kAttentionLanes * kAttentionLanes; }
-
-// K transposed [d, pad(T)], V [T, pad(d)], and per query its weights [pad(T)] and its result [pad(d)].
+// Of the queries computed together: themselves and transposed, their scores and their results; K and V; a line to align.
 constexpr size_t tia2_attention_scratch(size_t T, size_t d) {
-    return d * tia2_attention_pad(T) + T * tia2_attention_pad(d) + kAttentionQueries * (tia2_attention_pad(T) + tia2_attention_pad(d));
+    const size_t width = (d + 15) / 16 * 16; // whole vectors
+    return kAttentionLanes * (2 * d + T + width + 1) + T * (d + width) + 16;
 }
 
-typedef void (*tia2_attention_f32_fn)(const tia2_attention_head *h);
+typedef void (*tia2_attention_f32_fn)(const tia2_attention_head<float> *h);
+typedef void (*tia2_attention_bf16_fn)(const tia2_attention_head<uint16_t> *h);
 
-void tia2_attention_f32_scalar(const tia2_attention_head *h);
-void tia2_attention_f32_avx2(const tia2_attention_head *h);
-void tia2_attention_f32_avx512(const tia2_attention_head *h);
+void tia2_attention_f32_scalar(const tia2_attention_head<float> *h);
+void tia2_attention_f32_avx2(const tia2_attention_head<float> *h);
+void tia2_attention_f32_avx512(const tia2_attention_head<float> *h);
+void tia2_attention_f32_neon(const tia2_attention_head<float> *h);
+
+void tia2_attention_bf16_scalar(const tia2_attention_head<uint16_t> *h);
+void tia2_attention_bf16_avx2(const tia2_attention_head<uint16_t> *h);
+void tia2_attention_bf16_avx512(const tia2_attention_head<uint16_t> *h);
+void tia2_attention_bf16_avx512bf16(const tia2_attention_head<uint16_t> *h);
+void tia2_attention_bf16_neon(const tia2_attention_head<uint16_t> *h);

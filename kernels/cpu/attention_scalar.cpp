@@ -1,19 +1,36 @@
 // The reference. Plain loops; it is the spec, change it last.
 #include <assert.h>
 #include <math.h>
+#include <string.h>
 
 #include "attention.h"
 
-void tia2_attention_f32_scalar(const tia2_attention_head *h) {
-    assert(h->T >= 1 && h->d >= 1 && h->stride >= h->d && h->out_stride >= h->d);
+static double number(float x) { return (double)x; }
+static double number(uint16_t x) { // bf16 is the upper half of an f32
+    const uint32_t bits = (uint32_t)x << 16;
+    float          f;
+    memcpy(&f, &bits, sizeof f);
+    return (double)f;
+}
+static void put(float *p, double x) { *p = (float)x; }
+static void put(uint16_t *p, double x) { // to nearest even; a NaN stays one
+    const float f = (float)x;
+    uint32_t    bits;
+    memcpy(&bits, &f, sizeof bits);
+    *p = (uint16_t)((isnan(f) ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+template <class E> static void attention(const tia2_attention_head<E> *h) {
+    assert(h->d >= 1 && h->n >= 1 && h->n <= h->T && h->stride >= h->d && h->out_stride >= h->d);
     const double scale = 1 / sqrt((double)h->d);
     float       *weight = h->scratch; // [T]
-    for (size_t t = 0; t < h->T; t++) {
-        const size_t n_keys = h->causal ? t + 1 : h->T;
+    for (size_t t = 0; t < h->n; t++) {
+        const size_t n_keys = h->causal ? h->T - h->n + t + 1 : h->T;
+        const auto   row = [h](const E *x, size_t j) { return x + (h->rows ? (size_t)h->rows[j] : j) * h->stride; };
         double       top = -INFINITY, sum = 0;
         for (size_t j = 0; j < n_keys; j++) {
             double s = 0;
-            for (size_t i = 0; i < h->d; i++) s += (double)h->q[t * h->stride + i] * (double)h->k[j * h->stride + i];
+            for (size_t i = 0; i < h->d; i++) s += number(h->q[t * h->stride + i]) * number(row(h->k, j)[i]);
             weight[j] = (float)(s * scale);
             if (weight[j] > top) top = weight[j];
         }
@@ -23,8 +40,11 @@ void tia2_attention_f32_scalar(const tia2_attention_head *h) {
         }
         for (size_t i = 0; i < h->d; i++) {
             double o = 0;
-            for (size_t j = 0; j < n_keys; j++) o += (double)weight[j] * (double)h->v[j * h->stride + i];
-            h->out[t * h->out_stride + i] = (float)(o / sum);
+            for (size_t j = 0; j < n_keys; j++) o += (double)weight[j] * number(row(h->v, j)[i]);
+            put(&h->out[t * h->out_stride + i], o / sum);
         }
     }
 }
+
+void tia2_attention_f32_scalar(const tia2_attention_head<float> *h) { attention(h); }
+void tia2_attention_bf16_scalar(const tia2_attention_head<uint16_t> *h) { attention(h); }

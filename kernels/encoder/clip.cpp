@@ -34,8 +34,8 @@ class clip : public family {
     const char *name() const override { return "clip"; }
     // 21 tensors a block (views included), and some for the ends.
     size_t       nodes_max() const override { return 64 + 40 * (size_t)std::max(vision_.layers, text_.layers); }
-    ggml_tensor *image_graph(graph_builder &g, int64_t B) override;
-    ggml_tensor *text_graph(graph_builder &g, int64_t B, int64_t T) override;
+    ggml_tensor *image_graph(graph_builder &g, int64_t B, bool f32_pixels) override;
+    ggml_tensor *text_graph(graph_builder &g, int64_t B, int64_t n, int64_t pairs) override;
 
   private:
     tower          vision_, text_;
@@ -85,20 +85,19 @@ tower load_tower(const gguf_file &file, weights &w, const char *section, const c
 
 clip::clip(const gguf_file &file, weights &w) {
     embed_dim  = file.u32("clip.embed_dim", 1, 1 << 14);
-    image_size = file.u32("clip.vision.image_size", 1, 4096);
-    patch_size = file.u32("clip.vision.patch_size", 1, 4096);
+    grid       = {file.u32("clip.vision.image_size", 1, 4096), file.u32("clip.vision.patch_size", 1, 4096),
+                  file.f32x3("preprocess.mean"), file.f32x3("preprocess.std")};
     context    = file.u32("clip.text.context", 2, 1 << 14);
     vocab_size = file.u32("clip.text.vocab_size", 3, 1 << 24);
-    mean       = file.f32x3("preprocess.mean");
-    std        = file.f32x3("preprocess.std");
-    for (const float s : std)
+    for (const float s : grid.std)
         if (!(s > 0)) fail(TIA2_EMODEL, "%s: key preprocess.std has %g, expected more than 0", file.path.c_str(), s);
-    if (image_size % patch_size) fail(TIA2_EMODEL, "%s: image_size %d is no multiple of patch_size %d", file.path.c_str(), image_size, patch_size);
+    if (grid.image_size % grid.patch_size)
+        fail(TIA2_EMODEL, "%s: image_size %d is no multiple of patch_size %d", file.path.c_str(), (int)grid.image_size, (int)grid.patch_size);
 
     vision_ = load_tower(file, w, "vision", "v", embed_dim);
     text_   = load_tower(file, w, "text", "t", embed_dim);
 
-    patch_embd_          = {w.get("v.patch_embd.weight", {3LL * patch_size * patch_size, vision_.width}), nullptr};
+    patch_embd_          = {w.get("v.patch_embd.weight", {3 * grid.patch_size * grid.patch_size, vision_.width}), nullptr};
     class_embd_          = w.get_f32("v.class_embd", {vision_.width});
     image_position_embd_ = w.get_f32("v.position_embd", {vision_.width, image_tokens()});
     pre_ln_              = load_norm(w, "v.pre_ln", vision_.width, vision_.eps);
@@ -106,47 +105,52 @@ clip::clip(const gguf_file &file, weights &w) {
     text_position_embd_  = w.get_f32("t.position_embd", {text_.width, context});
 }
 
-// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x [W, T*B] -> the pooled rows [W, B].
+// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x f32 [W, T*B] -> the pooled rows [W, B].
 //
 // After the last attention only pooled rows matter: `pool` takes them out there, and the rest is computed for them alone.
-template <class Pool>
-ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, int64_t T, int64_t B, bool causal, Pool pool) {
+template <class Pool> ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, const attention_shape &s, Pool pool) {
     for (size_t i = 0; i < t.blocks.size(); i++) {
         const block &b = t.blocks[i];
         g.scope("blk." + std::to_string(i));
-        ggml_tensor *qkv = linear(g, "attn/qkv", layer_norm(g, "ln1", x, b.ln1), b.qkv);
-        ggml_tensor *a   = attention(g, "attn/softmax", qkv, t.heads, T, B, causal);
+        ggml_tensor *n   = layer_norm(g, "ln1", x, b.ln1, operand_type(g, b.qkv));
+        ggml_tensor *qkv = linear(g, "attn/qkv", n, b.qkv, {activation::none, nullptr, between_type(g, b.out)});
+        ggml_tensor *a   = attention(g, "attn/softmax", qkv, s);
         if (i + 1 == t.blocks.size()) {
             a = pool("pool/attn", a);
             x = pool("pool/residual", x);
         }
-        x                = linear(g, "attn/out", a, b.out, activation::none, x);
-        ggml_tensor *h   = linear(g, "ffn/up", layer_norm(g, "ln2", x, b.ln2), b.up, t.act);
-        x                = linear(g, "ffn/down", h, b.down, activation::none, x);
+        x              = linear(g, "attn/out", as_operand(g, "attn/rows", a, b.out), b.out, {activation::none, x});
+        n              = layer_norm(g, "ln2", x, b.ln2, operand_type(g, b.up));
+        ggml_tensor *h = linear(g, "ffn/up", n, b.up, {t.act, nullptr, between_type(g, b.down)});
+        x              = linear(g, "ffn/down", as_operand(g, "ffn/rows", h, b.down), b.down, {activation::none, x});
     }
     g.scope("");
     return x;
 }
 
-ggml_tensor *clip::image_graph(graph_builder &g, int64_t B) {
-    const int64_t N = image_tokens() - 1;
-    ggml_tensor  *patches = g.input("patches", GGML_TYPE_F32, {3LL * patch_size * patch_size, N * B});
-    ggml_tensor  *x       = linear(g, "patch_embd", patches, patch_embd_);
-    x = add_class_and_positions(g, "embd", x, class_embd_, image_position_embd_, B);
-    x = layer_norm(g, "pre_ln", x, pre_ln_);
-    // The class token is the first row of each image.
-    x = transformer(g, x, vision_, N + 1, B, /*causal=*/false,
-                    [&](const char *name, ggml_tensor *rows) { return every_row(g, name, rows, N + 1); });
-    return linear(g, "proj", layer_norm(g, "post_ln", x, vision_.post_ln), vision_.projection);
+// The embedding of pooled rows.
+ggml_tensor *project(graph_builder &g, ggml_tensor *x, const tower &t) {
+    return linear(g, "proj", layer_norm(g, "post_ln", x, t.post_ln, operand_type(g, t.projection)), t.projection);
 }
 
-ggml_tensor *clip::text_graph(graph_builder &g, int64_t B, int64_t T) {
-    ggml_tensor *tokens = g.input("tokens", GGML_TYPE_I32, {T * B});
-    ggml_tensor *rows   = g.input("pooled", GGML_TYPE_I32, {B});
-    ggml_tensor *x      = embed_tokens(g, "embd", tokens, token_embd_, text_position_embd_, T, B);
-    // Padding comes after a text's own tokens, so the causal mask hides it from them.
-    x = transformer(g, x, text_, T, B, /*causal=*/true, [&](const char *name, ggml_tensor *t) { return gather_rows(g, name, t, rows); });
-    return linear(g, "proj", layer_norm(g, "post_ln", x, text_.post_ln), text_.projection);
+ggml_tensor *clip::image_graph(graph_builder &g, int64_t B, bool f32_pixels) {
+    const int64_t T = image_tokens();
+    ggml_tensor  *x = linear(g, "patch_embd", patch_input(g, grid, B, f32_pixels, patch_embd_), patch_embd_);
+    x               = add_class_and_positions(g, "embd", x, class_embd_, image_position_embd_, B);
+    x               = layer_norm(g, "pre_ln", x, pre_ln_);
+    // The class token is the first row of each image.
+    x = transformer(g, x, vision_, {vision_.heads, T, B, nullptr, B * T * T},
+                    [&](const char *name, ggml_tensor *rows) { return every_row(g, name, rows, T); });
+    return project(g, x, vision_);
+}
+
+ggml_tensor *clip::text_graph(graph_builder &g, int64_t B, int64_t n, int64_t pairs) {
+    ggml_tensor *tokens = g.input("tokens", GGML_TYPE_I32, {n}), *positions = g.input("positions", GGML_TYPE_I32, {n});
+    ggml_tensor *pooled = g.input("pooled", GGML_TYPE_I32, {B});
+    ggml_tensor *x      = embed_tokens(g, "embd", tokens, positions, token_embd_, text_position_embd_);
+    x                   = transformer(g, x, text_, {text_.heads, n, 1, token_tree_input(g, n), pairs},
+                                      [&](const char *name, ggml_tensor *rows) { return gather_rows(g, name, rows, pooled); });
+    return project(g, x, text_);
 }
 
 } // namespace

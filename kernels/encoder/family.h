@@ -3,30 +3,28 @@
 #include "../ops/ops.h"
 #include "../runtime/weights.h"
 
-#include <array>
 #include <memory>
 
 namespace tia2 {
 
 // A dual encoder: an image tower and a text tower into one embedding space.
 //
-// Its image graph has one input "patches", f32 [3*P*P, N*B]: the normalised pixels of each patch, channel by channel,
-// row by row. Its text graph has the inputs "tokens", i32 [T*B], rows padded to T with any valid id, and "pooled",
-// i32 [B], the row of [T*B] at which each text is pooled. Both return f32 [D, B], not normalised.
+// Its image graph has the input of patch_input (ops.h). Its text graph has "tokens" and "positions", i32 [n], of the nodes
+// of a token tree, "pooled", i32 [B], the node at which each text is pooled, and the input of token_tree_input; pairs is
+// how many (query, key) pairs its attention computes. Both return f32 [D, B], not normalised.
 class family {
   public:
     virtual ~family() = default;
 
     virtual const char  *name() const                                      = 0;
     virtual size_t       nodes_max() const                                 = 0; // an upper bound of a graph's tensors
-    virtual ggml_tensor *image_graph(graph_builder &g, int64_t B)            = 0;
-    virtual ggml_tensor *text_graph(graph_builder &g, int64_t B, int64_t T) = 0;
+    virtual ggml_tensor *image_graph(graph_builder &g, int64_t B, bool f32_pixels)           = 0;
+    virtual ggml_tensor *text_graph(graph_builder &g, int64_t B, int64_t n, int64_t pairs) = 0;
 
-    int32_t              embed_dim = 0, image_size = 0, patch_size = 0, context = 0, vocab_size = 0;
-    std::array<float, 3> mean{}, std{};
+    int32_t    embed_dim = 0, context = 0, vocab_size = 0;
+    patch_grid grid{};
 
-    int32_t grid() const { return image_size / patch_size; }
-    int32_t image_tokens() const { return grid() * grid() + 1; }
+    int32_t image_tokens() const { return (int32_t)grid.patches() + 1; }
 };
 
 // Makes the family that the file names in general.architecture. Throws TIA2_EMODEL.

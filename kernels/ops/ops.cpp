@@ -1,12 +1,9 @@
 #include "ops.h"
 
 #include "../cpu/ops.h"
+#include "cpu_nodes.h"
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <new>
-#include <vector>
 
 namespace tia2 {
 namespace {
@@ -14,7 +11,7 @@ namespace {
 std::string shape_name(std::initializer_list<int64_t> dims, ggml_type type) {
     std::string s;
     for (const int64_t d : dims) s += (s.empty() ? "" : "x") + std::to_string(d);
-    return s + " " + ggml_type_name(type);
+    return s + " " + (type == GGML_TYPE_I8 ? "q8" : ggml_type_name(type));
 }
 
 // A product that accumulates in f32, and that keeps f32 operands in f32 on devices that would rather halve them.
@@ -38,97 +35,54 @@ ggml_tensor *activate(ggml_context *ctx, ggml_tensor *x, activation act) {
     return x;
 }
 
-struct dense_call {
-    const dense       *weights;
-    std::atomic<bool> *failed;
-};
+const packed_matrix *packed(graph_builder &g, const linear_weights &w) { return g.fused() ? g.fused()->get(w.weight) : nullptr; }
 
-// Each of ggml's threads computes a run of rows.
-void run_dense(ggml_tensor *dst, int ith, int nth, void *call) {
-    const dense_call  &c = *static_cast<const dense_call *>(call);
-    const ggml_tensor *x = dst->src[0], *residual = dst->src[1];
-    const int64_t      M = x->ne[1], first = M * ith / nth, end = M * (ith + 1) / nth;
-    const auto         row = [&](const ggml_tensor *t) { return t ? (float *)((char *)t->data + t->nb[1] * (size_t)first) : nullptr; };
-    if (!c.weights->run(row(dst), row(x), row(residual), end - first)) *c.failed = true;
-}
-
-ggml_tensor *linear_dense(graph_builder &g, ggml_tensor *x, ggml_tensor *residual, const dense *d, int64_t N) {
-    ggml_tensor *args[] = {x, residual};
-    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, N, x->ne[1], 1, 1, args, residual ? 2 : 1, run_dense, GGML_N_TASKS_MAX,
-                          g.keep(dense_call{d, g.failed()}));
-}
-
-struct attention_shape {
-    int64_t heads, T, B;
-    bool    causal;
-};
-
-struct attention_call {
-    attention_shape    shape;
-    std::atomic<bool> *failed;
-};
-
-// Each of ggml's threads computes a run of the B * heads single attentions.
-void run_attention(ggml_tensor *dst, int ith, int nth, void *call) {
-    const attention_call  &c   = *static_cast<const attention_call *>(call);
-    const attention_shape &s   = c.shape;
-    const ggml_tensor     *qkv = dst->src[0];
-    const int64_t          W = dst->ne[0], d = W / s.heads, n = s.B * s.heads;
-    const auto             attend = tia2_cpu().attention_f32;
-
-    static thread_local std::vector<float> scratch;
-    try {
-        scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)s.T, (size_t)d)));
-    } catch (const std::bad_alloc &) {
-        *c.failed = true;
-        return;
-    }
-    for (int64_t i = n * ith / nth; i < n * (ith + 1) / nth; i++) {
-        const int64_t b = i / s.heads, h = i % s.heads;
-        const float  *q = (const float *)qkv->data + b * s.T * 3 * W + h * d; // qkv[0, b, :, h]
-        float        *o = (float *)dst->data + b * s.T * W + h * d;           // out[b, :, h]
-        const tia2_attention_head head = {q, q + W, q + 2 * W, (size_t)(3 * W), o, (size_t)W, (size_t)s.T, (size_t)d, s.causal, scratch.data()};
-        attend(&head);
-    }
-}
-
-ggml_tensor *attention_fused(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
-    ggml_tensor *args[] = {qkv};
-    return ggml_custom_4d(g.ctx(), GGML_TYPE_F32, qkv->ne[0] / 3, s.T * s.B, 1, 1, args, 1, run_attention, GGML_N_TASKS_MAX,
-                          g.keep(attention_call{s, g.failed()}));
-}
+// The scalar kernel is a reference; ggml is faster on a CPU without vectors.
+bool attention_is_fused(graph_builder &g) { return g.fused() && tia2_cpu().attention_f32 != tia2_attention_f32_scalar; }
 
 } // namespace
 
-ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, activation act,
-                    ggml_tensor *residual) {
-    const int64_t K = w.weight->ne[0], N = w.weight->ne[1], M = x->ne[1];
-    const dense  *packed = g.fused() ? g.fused()->get(w.weight, w.bias, act, residual != nullptr) : nullptr;
-    ggml_tensor  *y;
-    if (packed) {
-        y = linear_dense(g, x, residual, packed, N);
+ggml_type operand_type(graph_builder &g, const linear_weights &w) {
+    const packed_matrix *m = packed(g, w);
+    if (!m || m->format() == tia2_format::f32) return GGML_TYPE_F32;
+    return m->format() == tia2_format::bf16 ? GGML_TYPE_BF16 : GGML_TYPE_I8;
+}
+
+ggml_type between_type(graph_builder &g, const linear_weights &w) {
+    return operand_type(g, w) == GGML_TYPE_F32 ? GGML_TYPE_F32 : GGML_TYPE_BF16;
+}
+
+ggml_tensor *as_operand(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w) {
+    const ggml_type type = operand_type(g, w);
+    if (x->type == type) return x;
+    return g.op(name, convert_node(g, x, type), shape_name({x->ne[1], x->ne[0]}, type), 0, {x});
+}
+
+ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const linear_weights &w, const epilogue &e) {
+    const int64_t        K = w.weight->ne[0], N = w.weight->ne[1], M = x->ne[1];
+    const packed_matrix *m = packed(g, w);
+    ggml_tensor         *y;
+    if (m) {
+        y = linear_node(g, x, m, w.bias, e);
     } else {
         y = matmul(g.ctx(), w.weight, x);
         if (w.bias) y = ggml_add(g.ctx(), y, w.bias);
-        y = activate(g.ctx(), y, act);
-        if (residual) y = ggml_add(g.ctx(), y, residual);
+        y = activate(g.ctx(), y, e.act);
+        if (e.residual) y = ggml_add(g.ctx(), y, e.residual);
     }
-    return g.op(name, y, shape_name({M, K, N}, w.weight->type), 2.0 * (double)M * (double)K * (double)N,
-                {x, w.weight, w.bias, residual});
+    return g.op(name, y, shape_name({M, K, N}, m ? x->type : w.weight->type), 2.0 * (double)M * (double)K * (double)N,
+                {x, w.weight, w.bias, e.residual});
 }
 
-ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, const norm_weights &w) {
-    ggml_tensor *y = ggml_norm(g.ctx(), x, w.eps);
-    y              = ggml_add(g.ctx(), ggml_mul(g.ctx(), y, w.weight), w.bias);
-    return g.op(name, y, shape_name({x->ne[1], x->ne[0]}, x->type), 8.0 * (double)ggml_nelements(x), {x, w.weight, w.bias});
-}
-
-// The mask of causal attention: 0 where query q sees key k, else -infinity. [T, T].
-static ggml_tensor *causal_mask(graph_builder &g, int64_t T) {
-    std::vector<float> mask((size_t)(T * T), 0.0f);
-    for (int64_t q = 0; q < T; q++)
-        for (int64_t k = q + 1; k < T; k++) mask[(size_t)(q * T + k)] = -INFINITY;
-    return g.constant("causal_mask", {T, T}, std::move(mask));
+ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, const norm_weights &w, ggml_type out) {
+    ggml_tensor *y;
+    if (g.fused()) {
+        y = layer_norm_node(g, x, w, out);
+    } else {
+        y = ggml_norm(g.ctx(), x, w.eps);
+        y = ggml_add(g.ctx(), ggml_mul(g.ctx(), y, w.weight), w.bias);
+    }
+    return g.op(name, y, shape_name({x->ne[1], x->ne[0]}, out), 8.0 * (double)ggml_nelements(x), {x, w.weight, w.bias});
 }
 
 static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
@@ -139,22 +93,22 @@ static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *qkv, const at
     const auto part = [&](int64_t i) {
         return ggml_view_4d(ctx, qkv, d, s.heads, s.T, s.B, (size_t)d * e, row, row * (size_t)s.T, (size_t)(i * W) * e);
     };
-    ggml_tensor *mask = s.causal ? causal_mask(g, s.T) : nullptr;
-    ggml_tensor *q    = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [d, T, heads, B]
-    ggml_tensor *k    = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [d, T, heads, B]
-    ggml_tensor *v    = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, d, heads, B]
-    ggml_tensor *p    = ggml_soft_max_ext(ctx, matmul(ctx, k, q), mask, 1.0f / std::sqrt((float)d), 0.0f);
-    ggml_tensor *o    = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [d, heads, T, B]
+    ggml_tensor *q = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [d, T, heads, B]
+    ggml_tensor *k = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [d, T, heads, B]
+    ggml_tensor *v = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, d, heads, B]
+    ggml_tensor *p = ggml_soft_max_ext(ctx, matmul(ctx, k, q), s.tree, 1.0f / std::sqrt((float)d), 0.0f);
+    ggml_tensor *o = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [d, heads, T, B]
     return ggml_cont_2d(ctx, o, W, s.T * s.B);
 }
 
-ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, int64_t heads, int64_t T, int64_t B, bool causal) {
-    const attention_shape s = {heads, T, B, causal};
-    const int64_t         W = qkv->ne[0] / 3;
-    // The scalar form is a reference; ggml is faster on a CPU without AVX2.
-    const bool fused = g.fused() && tia2_cpu().attention_f32 != tia2_attention_f32_scalar;
-    return g.op(name, fused ? attention_fused(g, qkv, s) : attention_plain(g, qkv, s),
-                shape_name({B, heads, T, W / heads}, qkv->type), 4.0 * (double)B * (double)T * (double)T * (double)W, {qkv});
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, const attention_shape &s) {
+    const int64_t W = qkv->ne[0] / 3;
+    return g.op(name, attention_is_fused(g) ? attention_node(g, qkv, s) : attention_plain(g, qkv, s),
+                shape_name({s.B, s.heads, s.T, W / s.heads}, qkv->type), 4.0 * (double)s.pairs * (double)W, {qkv});
+}
+
+ggml_tensor *token_tree_input(graph_builder &g, int64_t n) {
+    return attention_is_fused(g) ? g.input("parents", GGML_TYPE_I32, {n}) : g.input("mask", GGML_TYPE_F32, {n, n});
 }
 
 ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {
@@ -164,6 +118,14 @@ ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64
 
 ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows) {
     return g.op(name, ggml_get_rows(g.ctx(), x, rows), shape_name({rows->ne[0], x->ne[0]}, x->type), 0, {rows});
+}
+
+ggml_tensor *patch_input(graph_builder &g, const patch_grid &grid, int64_t B, bool f32_pixels, const linear_weights &w) {
+    const int64_t S = grid.image_size, width = 3 * grid.patch_size * grid.patch_size, n = grid.patches() * B;
+    if (!g.fused() || f32_pixels) return as_operand(g, "patches", g.input("patches", GGML_TYPE_F32, {width, n}), w);
+    ggml_tensor    *pixels = g.input("pixels", GGML_TYPE_I8, {3 * S * S, B});
+    const ggml_type type   = operand_type(g, w);
+    return g.op("patches", patches_node(g, pixels, grid, type), shape_name({n, width}, type), 0, {pixels});
 }
 
 ggml_tensor *add_class_and_positions(graph_builder &g, const char *name, ggml_tensor *patches, ggml_tensor *class_embd,
@@ -177,14 +139,10 @@ ggml_tensor *add_class_and_positions(graph_builder &g, const char *name, ggml_te
                 {patches, class_embd, position_embd});
 }
 
-ggml_tensor *embed_tokens(graph_builder &g, const char *name, ggml_tensor *ids, ggml_tensor *token_embd, ggml_tensor *position_embd,
-                          int64_t T, int64_t B) {
-    ggml_context *ctx = g.ctx();
-    const int64_t W   = token_embd->ne[0];
-    ggml_tensor  *pos = ggml_view_2d(ctx, position_embd, W, T, position_embd->nb[1], 0);
-    ggml_tensor  *x   = ggml_reshape_3d(ctx, ggml_get_rows(ctx, token_embd, ids), W, T, B);
-    x                 = ggml_add(ctx, x, pos);
-    return g.op(name, ggml_reshape_2d(ctx, x, W, T * B), shape_name({B, T, W}, x->type), (double)ggml_nelements(x), {ids});
+ggml_tensor *embed_tokens(graph_builder &g, const char *name, ggml_tensor *ids, ggml_tensor *positions, ggml_tensor *token_embd,
+                          ggml_tensor *position_embd) {
+    ggml_tensor *x = ggml_add(g.ctx(), ggml_get_rows(g.ctx(), token_embd, ids), ggml_get_rows(g.ctx(), position_embd, positions));
+    return g.op(name, x, shape_name({x->ne[1], x->ne[0]}, x->type), (double)ggml_nelements(x), {ids, positions});
 }
 
 } // namespace tia2

@@ -1,7 +1,6 @@
 #include "graph.h"
 
 #include "error.h"
-#include "log.h"
 
 #include <chrono>
 #include <cstring>
@@ -24,35 +23,7 @@ void check(ggml_status status, ggml_backend_t backend) {
 
 } // namespace
 
-dense *dense_cache::get(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
-    const key  k{weight, bias, act, residual};
-    const auto at = packed_.find(k);
-    if (at != packed_.end()) return at->second.get();
-    return (packed_[k] = pack(weight, bias, act, residual)).get();
-}
-
-std::unique_ptr<dense> dense_cache::pack(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual) {
-    if (weight->type != GGML_TYPE_F32 && weight->type != GGML_TYPE_F16 && weight->type != GGML_TYPE_BF16) return nullptr;
-    const int64_t      K = weight->ne[0], N = weight->ne[1];
-    const auto        *values = (const float *)weight->data;
-    std::vector<float> wide;
-    if (weight->type != GGML_TYPE_F32) {
-        wide.resize((size_t)(K * N));
-        ggml_get_type_traits(weight->type)->to_float(weight->data, wide.data(), K * N);
-        values = wide.data();
-    }
-    try {
-        auto d = std::make_unique<dense>(values, K, N, bias ? (const float *)bias->data : nullptr, act, residual,
-                                         weight->type == GGML_TYPE_BF16);
-        on_packed_(weight);
-        return d;
-    } catch (const no_fast_form &e) {
-        log_line(e.what());
-        return nullptr;
-    }
-}
-
-graph_builder::graph_builder(std::string tower, size_t nodes_max, dense_cache *fused)
+graph_builder::graph_builder(std::string tower, size_t nodes_max, packed_weights *fused)
     : tower_(std::move(tower)), fused_(fused), ctx_(new_context(nodes_max)), nodes_(ggml_new_graph_custom(ctx_.get(), nodes_max, false)),
       failed_(std::make_shared<std::atomic<bool>>(false)) {}
 

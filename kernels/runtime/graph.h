@@ -2,8 +2,7 @@
 #pragma once
 #include "devices.h"
 #include "gguf_file.h"
-
-#include "../cpu/dense.h"
+#include "packed.h"
 
 #include "ggml-alloc.h"
 
@@ -11,10 +10,8 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
-#include <map>
 #include <memory>
 #include <string>
-#include <tuple>
 #include <vector>
 
 namespace tia2 {
@@ -32,31 +29,13 @@ struct graph_input {
     std::vector<uint8_t> constant; // empty: the caller fills it
 };
 
-// The packed products of a model on the CPU, made at first use and shared by all of its graphs.
-class dense_cache {
-  public:
-    // on_packed is told each tensor whose own copy is no longer read.
-    explicit dense_cache(std::function<void(const ggml_tensor *)> on_packed) : on_packed_(std::move(on_packed)) {}
-
-    // NULL where the weights' type or this CPU has no fast packed form: then plain ggml computes.
-    dense *get(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual);
-
-  private:
-    std::unique_ptr<dense> pack(const ggml_tensor *weight, const ggml_tensor *bias, activation act, bool residual);
-
-    using key = std::tuple<const ggml_tensor *, const ggml_tensor *, activation, bool>; // what `get` is asked for
-
-    std::function<void(const ggml_tensor *)> on_packed_;
-    std::map<key, std::unique_ptr<dense>>    packed_;
-};
-
 // Writes a graph op by op. The functions of ops.h take it as their first argument.
 class graph_builder {
   public:
     // fused: NULL where ops are to be plain ggml.
-    graph_builder(std::string tower, size_t nodes_max, dense_cache *fused = nullptr);
+    graph_builder(std::string tower, size_t nodes_max, packed_weights *fused = nullptr);
 
-    dense_cache *fused() const { return fused_; }
+    packed_weights *fused() const { return fused_; }
 
     ggml_context *ctx() const { return ctx_.get(); }
 
@@ -84,7 +63,7 @@ class graph_builder {
   private:
     friend class graph;
     std::string              tower_, scope_;
-    dense_cache             *fused_;
+    packed_weights          *fused_;
     ggml_ptr                 ctx_;
     ggml_cgraph             *nodes_;
     std::vector<graph_op>    ops_;

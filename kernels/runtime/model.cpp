@@ -1,8 +1,11 @@
 // model.cpp: tia2_model, a model family's weights on one device and its graphs.
+#include "../cpu/ops.h"
 #include "../encoder/family.h"
 #include "../ops/patches.h"
 #include "error.h"
+#include "token_tree.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
@@ -23,8 +26,15 @@ struct gallocr_deleter {
     void operator()(ggml_gallocr_t a) const { ggml_gallocr_free(a); }
 };
 
-enum class tower_kind { image, text };
-using graph_key = std::tuple<tower_kind, int64_t, int64_t>; // tower, B, T
+// What makes two graphs of a model differ.
+struct graph_key {
+    enum { image_u8, image_f32, text } tower;
+    int64_t B, n, pairs; // n and pairs: of the token tree; 0 for images
+
+    bool operator<(const graph_key &o) const {
+        return std::tie(tower, B, n, pairs) < std::tie(o.tower, o.B, o.n, o.pairs);
+    }
+};
 
 struct cached_graph {
     std::unique_ptr<graph> g;
@@ -38,7 +48,8 @@ struct tia2_model {
     weights                                        w;
     backend_ptr                                    backend;
     std::unique_ptr<family>                        encoder;
-    dense_cache                                    packed{[this](const ggml_tensor *t) { w.release(t); }};
+    packed_weights                                 packed;
+    int                                            n_threads;
     bool                                           fused; // on the CPU, unless TIA2_CPU=ggml asks for the plain form
     std::unique_ptr<ggml_gallocr, gallocr_deleter> alloc;
     const graph                                   *alloc_owner = nullptr;
@@ -49,25 +60,27 @@ struct tia2_model {
     std::vector<tia2_op_sample>                    samples; // in order of first run
     std::vector<uint8_t>                           staging; // inputs on their way to the device
 
-    tia2_model(const std::string &path, const std::string &device, int n_threads);
+    tia2_model(const std::string &path, const std::string &device, int threads);
     ~tia2_model() { live_handles--; }
 
-    graph build(tower_kind tower, int64_t B, int64_t T);
-    graph &graph_for(tower_kind tower, int64_t B, int64_t T);
+    graph  build(const graph_key &key);
+    graph &graph_for(const graph_key &key);
     void  run(graph &g, const std::function<void(const char *, ggml_tensor *)> &fill, float *dst);
+    int32_t images_per_pass() const;
+    void  encode_images(const void *pixels, int32_t type, int32_t B, float *dst);
     void  add_sample(const graph_op &op, uint64_t ns);
     float read_logit_scale() const;
 };
 
-tia2_model::tia2_model(const std::string &path, const std::string &device, int n_threads)
-    : file(path), w(file), backend(open_backend(find_device(device), n_threads)), encoder(make_family(file, w)),
-      fused(backend_name(ggml_backend_get_device(backend.get())) == "cpu" && !(getenv("TIA2_CPU") && !strcmp(getenv("TIA2_CPU"), "ggml"))) {
+tia2_model::tia2_model(const std::string &path, const std::string &device, int threads)
+    : file(path), w(file), backend(open_backend(find_device(device), threads)), encoder(make_family(file, w)),
+      packed(w, threads), n_threads(threads), fused(backend_name(ggml_backend_get_device(backend.get())) == "cpu" && !(getenv("TIA2_CPU") && !strcmp(getenv("TIA2_CPU"), "ggml"))) {
     w.get_f32("logit_scale", {1});
     w.upload(backend.get());
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
     logit_scale = std::exp(read_logit_scale());
-    graph_for(tower_kind::image, 1, 0).check_supported(backend.get());
-    graph_for(tower_kind::text, 1, 2).check_supported(backend.get());
+    graph_for({graph_key::image_u8, 1, 0, 0}).check_supported(backend.get());
+    graph_for({graph_key::text, 1, 2, 3}).check_supported(backend.get());
     live_handles++; // last: the destructor runs only for a model that was made
 }
 
@@ -78,17 +91,18 @@ float tia2_model::read_logit_scale() const {
     return v;
 }
 
-graph tia2_model::build(tower_kind tower, int64_t B, int64_t T) {
-    graph_builder b(tower == tower_kind::image ? "image" : "text", encoder->nodes_max(), fused ? &packed : nullptr);
-    ggml_tensor  *out = tower == tower_kind::image ? encoder->image_graph(b, B) : encoder->text_graph(b, B, T);
+graph tia2_model::build(const graph_key &key) {
+    const bool    text = key.tower == graph_key::text;
+    graph_builder b(text ? "text" : "image", encoder->nodes_max(), fused ? &packed : nullptr);
+    ggml_tensor  *out = text ? encoder->text_graph(b, key.B, key.n, key.pairs) : encoder->image_graph(b, key.B, key.tower == graph_key::image_f32);
     return graph(std::move(b), out);
 }
 
-graph &tia2_model::graph_for(tower_kind tower, int64_t B, int64_t T) {
-    cached_graph &c = graphs[{tower, B, T}];
+graph &tia2_model::graph_for(const graph_key &key) {
+    cached_graph &c = graphs[key];
     c.used          = ++clock;
     if (c.g) return *c.g;
-    c.g = std::make_unique<graph>(build(tower, B, T));
+    c.g = std::make_unique<graph>(build(key));
     if (graphs.size() > kGraphsMax) {
         auto oldest = graphs.begin();
         for (auto it = graphs.begin(); it != graphs.end(); ++it)
@@ -122,6 +136,31 @@ void tia2_model::run(graph &g, const std::function<void(const char *, ggml_tenso
     g.run(backend.get(), fill, dst, on_op);
 }
 
+// On the CPU a batch is computed some images at a time: what lies between two ops then stays in cache, and the images of
+// a pass are still many enough to amortise reading the weights.
+int32_t tia2_model::images_per_pass() const {
+    constexpr int64_t kRowsPerThread = 200;
+    return fused ? (int32_t)std::max<int64_t>(1, kRowsPerThread * n_threads / encoder->image_tokens()) : kBatchMax;
+}
+
+// Embeds B images in one pass, not normalised.
+void tia2_model::encode_images(const void *pixels, int32_t type, int32_t B, float *dst) {
+    const patch_grid &grid = encoder->grid;
+    run(
+        graph_for({type == TIA2_PIXELS_U8 ? graph_key::image_u8 : graph_key::image_f32, B, 0, 0}),
+        [&](const char *name, ggml_tensor *in) {
+            if (!strcmp(name, "pixels")) return ggml_backend_tensor_set(in, pixels, 0, ggml_nbytes(in));
+            staging.resize(ggml_nbytes(in));
+            auto *rows = reinterpret_cast<float *>(staging.data());
+            if (type == TIA2_PIXELS_U8)
+                patches_from_u8(rows, (const uint8_t *)pixels, B, grid);
+            else
+                patches_from_f32(rows, (const float *)pixels, B, grid);
+            ggml_backend_tensor_set(in, rows, 0, ggml_nbytes(in));
+        },
+        dst);
+}
+
 // ---- the C ABI -----------------------------------------------------------------------------------------------------
 
 namespace {
@@ -136,15 +175,7 @@ void check_batch(const tia2_model *m, int32_t B, const float *dst, size_t dst_le
     if (dst_len != want || (!dst && want)) fail(TIA2_EINVAL, "dst holds %zu floats, expected %zu", dst ? dst_len : 0, want);
 }
 
-// Divides each row by its L2 norm; a zero row stays zero.
-void l2_normalize(float *rows, int64_t B, int64_t D) {
-    for (int64_t b = 0; b < B; b++, rows += D) {
-        double ss = 0;
-        for (int64_t i = 0; i < D; i++) ss += (double)rows[i] * rows[i];
-        const float r = ss > 0 ? (float)(1.0 / std::sqrt(ss)) : 0.0f;
-        for (int64_t i = 0; i < D; i++) rows[i] *= r;
-    }
-}
+void l2_normalize(float *rows, int32_t B, int32_t D) { tia2_cpu().l2_normalize(rows, (size_t)D * sizeof(float), (size_t)B, (size_t)D); }
 
 } // namespace
 
@@ -170,18 +201,16 @@ extern "C" void tia2_model_info_get(const tia2_model *cm, tia2_model_info *out) 
         snprintf(out->family, sizeof out->family, "%s", f.name());
         snprintf(out->device, sizeof out->device, "%s", ggml_backend_dev_name(ggml_backend_get_device(m->backend.get())));
         out->embed_dim     = f.embed_dim;
-        out->image_size    = f.image_size;
+        out->image_size    = (int32_t)f.grid.image_size;
         out->context       = f.context;
         out->vocab_size    = f.vocab_size;
         out->image_tokens  = f.image_tokens();
         out->logit_scale   = m->logit_scale;
         out->weights_bytes = m->w.bytes();
-        out->image_flops   = m->build(tower_kind::image, 1, 0).flops();
+        out->image_flops   = m->build({graph_key::image_u8, 1, 0, 0}).flops();
         // A text of T tokens costs a*T + b*T^2 + c: three lengths give the three numbers.
-        double f1 = 0, f2 = 0, f3 = 0;
-        f1 = m->build(tower_kind::text, 1, 1).flops();
-        f2 = m->build(tower_kind::text, 1, 2).flops();
-        f3 = f.context >= 3 ? m->build(tower_kind::text, 1, 3).flops() : 2 * f2 - f1;
+        const auto   text = [m](int64_t T) { return m->build({graph_key::text, 1, T, T * (T + 1) / 2}).flops(); };
+        const double f1 = text(1), f2 = text(2), f3 = text(3);
         out->text_flops_attention = (f3 - 2 * f2 + f1) / 2;
         out->text_flops_per_token = f2 - f1 - 3 * out->text_flops_attention;
         out->text_flops_pooled    = f1 - out->text_flops_per_token - out->text_flops_attention;
@@ -196,39 +225,27 @@ extern "C" tia2_status tia2_encode_images(tia2_model *m, const void *pixels, int
         if (B == 0) return;
         require(pixels, "pixels must not be NULL");
         if (type != TIA2_PIXELS_U8 && type != TIA2_PIXELS_F32) fail(TIA2_EINVAL, "pixel type is %d, expected 0 (u8) or 1 (f32)", type);
-        const family &f = *m->encoder;
-        graph        &g = m->graph_for(tower_kind::image, B, 0);
-        m->run(
-            g,
-            [&](const char *, ggml_tensor *patches) {
-                m->staging.resize(ggml_nbytes(patches));
-                auto *rows = reinterpret_cast<float *>(m->staging.data());
-                if (type == TIA2_PIXELS_U8)
-                    patches_from_u8(rows, (const uint8_t *)pixels, B, f.image_size, f.patch_size, f.mean, f.std);
-                else
-                    patches_from_f32(rows, (const float *)pixels, B, f.image_size, f.patch_size);
-                ggml_backend_tensor_set(patches, rows, 0, ggml_nbytes(patches));
-            },
-            dst);
+        const family &f     = *m->encoder;
+        const size_t  bytes = (size_t)(3 * f.grid.image_size * f.grid.image_size) * (type == TIA2_PIXELS_U8 ? 1 : sizeof(float));
+        const int32_t step  = m->images_per_pass();
+        for (int32_t b = 0; b < B; b += step)
+            m->encode_images((const char *)pixels + bytes * (size_t)b, type, std::min(step, B - b), dst + (size_t)b * (size_t)f.embed_dim);
         if (normalize) l2_normalize(dst, B, f.embed_dim);
     });
 }
 
-// Checks the texts of a batch and returns the length of the longest.
-static int32_t check_texts(const family &f, const int32_t *ids, const int32_t *offsets, int32_t B) {
+// Checks the texts of a batch.
+static void check_texts(const family &f, const int32_t *ids, const int32_t *offsets, int32_t B) {
     require(ids && offsets, "ids and offsets must not be NULL");
     if (offsets[0] != 0) fail(TIA2_EINVAL, "offsets start at %d, expected 0", offsets[0]);
-    int32_t longest = 0;
     for (int32_t b = 0; b < B; b++) { // before any id is read: only rising offsets lie within the ids
         const int64_t n = (int64_t)offsets[b + 1] - offsets[b];
         if (n < 1 || n > f.context) fail(TIA2_EINVAL, "text %d has %lld tokens, expected 1 to %d", b, (long long)n, f.context);
-        longest = n > longest ? (int32_t)n : longest;
     }
     for (int32_t b = 0; b < B; b++)
         for (int32_t i = offsets[b]; i < offsets[b + 1]; i++)
             if (ids[i] < 0 || ids[i] >= f.vocab_size)
                 fail(TIA2_EINVAL, "text %d has token id %d, expected 0 to %d", b, ids[i], f.vocab_size - 1);
-    return longest;
 }
 
 extern "C" tia2_status tia2_encode_texts(tia2_model *m, const int32_t *ids, const int32_t *offsets, int32_t B, int32_t normalize,
@@ -238,20 +255,19 @@ extern "C" tia2_status tia2_encode_texts(tia2_model *m, const int32_t *ids, cons
         check_batch(m, B, dst, dst_len);
         if (B == 0) return;
         const family &f = *m->encoder;
-        const int32_t T = check_texts(f, ids, offsets, B);
-        graph        &g = m->graph_for(tower_kind::text, B, T);
+        check_texts(f, ids, offsets, B);
+        const token_tree tree(ids, offsets, B);
         m->run(
-            g,
+            m->graph_for({graph_key::text, B, tree.size(), tree.pairs}),
             [&](const char *name, ggml_tensor *in) {
-                std::vector<int32_t> v((size_t)ggml_nelements(in), 0);
-                for (int32_t b = 0; b < B; b++) {
-                    const int32_t n = offsets[b + 1] - offsets[b];
-                    if (!strcmp(name, "tokens"))
-                        memcpy(&v[(size_t)b * (size_t)T], ids + offsets[b], (size_t)n * sizeof(int32_t));
-                    else // "pooled"
-                        v[(size_t)b] = b * T + n - 1;
-                }
-                ggml_backend_tensor_set(in, v.data(), 0, ggml_nbytes(in));
+                const auto set = [in](const std::vector<int32_t> &v) { ggml_backend_tensor_set(in, v.data(), 0, ggml_nbytes(in)); };
+                if (!strcmp(name, "tokens")) return set(tree.tokens);
+                if (!strcmp(name, "positions")) return set(tree.positions);
+                if (!strcmp(name, "pooled")) return set(tree.pooled);
+                if (!strcmp(name, "parents")) return set(tree.parents);
+                m->staging.resize(ggml_nbytes(in)); // "mask"
+                tree.write_mask(reinterpret_cast<float *>(m->staging.data()));
+                ggml_backend_tensor_set(in, m->staging.data(), 0, ggml_nbytes(in));
             },
             dst);
         if (normalize) l2_normalize(dst, B, f.embed_dim);

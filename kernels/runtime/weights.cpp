@@ -93,7 +93,7 @@ void weights::upload(ggml_backend_t backend) {
 }
 
 void weights::release(const ggml_tensor *t) const {
-    if (!mapped_) return;
+    if (!buffer_ || !ggml_backend_buffer_is_host(buffer_.get())) return;
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), data = (uintptr_t)t->data;
     const uintptr_t begin = (data + page - 1) / page * page, end = (data + ggml_nbytes(t)) / page * page;
     if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);

@@ -22,8 +22,8 @@ class weights {
     ggml_tensor *get_f32(const std::string &name, std::initializer_list<int64_t> shape);
 
     void     upload(ggml_backend_t backend);
-    // Lets the system take back the memory of a tensor that is not read any more. Reading it stays legal: a mapped file
-    // is read again, and other memory is left alone.
+    // Gives back the memory of a tensor that is not read any more. What a later read finds is void, unless the file is
+    // mapped: then it is read again.
     void     release(const ggml_tensor *t) const;
     uint64_t bytes() const;
 

@@ -1,101 +1,94 @@
-// dense.h against f64, and the promises that batches rely on: rows do not depend on how many there are, and threads may
-// share one object. oneDNN chooses its own instruction set, so there is one part, not one a level.
-#include <cfloat>
-#include <cmath>
-#include <thread>
-
-#include "../cpu/dense.h"
-#include "check.h"
-
-using tia2::activation;
-using tia2::dense;
+// dense.h against f64 at every level: all formats, odd sizes, every epilogue, guards; and the promise that batches rely on:
+// a row does not depend on how many there are, nor on which panels are computed together.
+#include "dense_problem.h"
 
 namespace {
 
-double act64(double v, activation act) {
-    if (act == activation::gelu) return 0.5 * v * (1 + erf(v / sqrt(2.0)));
-    if (act == activation::quick_gelu) return v / (1 + exp(-1.702 * v));
-    return v;
+void check_products(const char *isa, tia2_dense_fn fn, tia2_format f) {
+    const size_t shapes[][2] = {{1, 1}, {17, 5}, {64, 48}, {130, 192}, {33, 130}, {1030, 66}, {4101, 20}, {75, 16}};
+    for (const auto &s : shapes)
+        for (size_t M : {1, 2, 5, 6, 7, 13, 101})
+            for (activation act : {activation::none, activation::gelu, activation::quick_gelu})
+                for (int flags = 0; flags < 8; flags++) {
+                    if (M == 101 && flags % 3) continue; // the rest takes long and adds little
+                    problem p(f, M, s[0], s[1], flags & 4);
+                    check_case("%s K=%zu N=%zu M=%zu act=%d bias=%d residual=%d bf16 out=%d", format_name(f), s[0], s[1], M, (int)act, flags & 1, flags & 2, flags & 4);
+                    p.call.act = act;
+                    if (flags & 1) p.call.bias = p.bias.p();
+                    if (flags & 2) p.add_residual();
+                    fn(&p.call);
+                    p.check(isa);
+                }
 }
 
-float to_bf16(float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, 4);
-    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
-    memcpy(&v, &bits, 4);
-    return v;
-}
-
-struct problem {
-    int64_t            K, N;
-    std::vector<float> weight, bias;
-    problem(int64_t K_, int64_t N_) : K(K_), N(N_), weight((size_t)(K_ * N_)), bias((size_t)N_) {
-        for (float &v : weight) v = check_rand_float() / sqrtf((float)K);
-        for (float &v : bias) v = check_rand_float();
-    }
-};
-
-// One product of M rows, each value within the rounding of a sum of K products (plus 2e-6 for oneDNN's erf).
-void check_product(const problem &p, int64_t M, activation act, bool bias, bool residual, bool bf16) {
-    check_case("K=%ld N=%ld M=%ld act=%d bias=%d residual=%d bf16=%d", (long)p.K, (long)p.N, (long)M, (int)act, bias, residual, bf16);
-    const dense      d(p.weight.data(), p.K, p.N, bias ? p.bias.data() : nullptr, act, residual, bf16);
-    check_buf<float> x((size_t)(M * p.K), 3, NAN), r((size_t)(M * p.N), 5, NAN), y((size_t)(M * p.N), 1, -7.f);
-    for (size_t i = 0; i < x.n; i++) x.p()[i] = 2 * check_rand_float();
-    for (size_t i = 0; i < r.n; i++) r.p()[i] = check_rand_float();
-    d.run(y.p(), x.p(), residual ? r.p() : nullptr, M);
-    for (int64_t m = 0; m < M; m++)
-        for (int64_t n = 0; n < p.N; n++) {
-            double sum = bias ? p.bias[(size_t)n] : 0, size = fabs(sum);
-            for (int64_t k = 0; k < p.K; k++) {
-                const float a = x.p()[m * p.K + k], b = p.weight[(size_t)(n * p.K + k)];
-                const double ab = bf16 ? (double)to_bf16(a) * to_bf16(b) : (double)a * b;
-                sum += ab;
-                size += fabs(ab);
-            }
-            const double want = act64(sum, act) + (residual ? r.p()[m * p.N + n] : 0);
-            const double tol  = 2e-6 + (sqrt((double)p.K) + 4) * FLT_EPSILON * (size + fabs(want));
-            const float  got  = y.p()[m * p.N + n];
-            if (!(fabs(got - want) <= tol)) return FAIL("row %ld, column %ld: got %.9g want %.9g", (long)m, (long)n, got, want);
+// All rows and panels at once, and piece by piece: the same bits.
+void check_pieces(const char *isa, tia2_dense_fn fn, tia2_format f) {
+    const size_t M = 203, K = 4200, N = 200;
+    problem      p(f, M, K, N, false);
+    check_case("%s in pieces", format_name(f));
+    p.call.bias = p.bias.p();
+    p.call.act  = activation::gelu;
+    fn(&p.call);
+    const std::vector<uint8_t> whole(p.y.p(), p.y.p() + p.y.n);
+    memset(p.y.p(), 0x5a, p.y.n);
+    for (size_t m = 0, n = 1; m < M; m += n, n = 1 + (n * 7 + 3) % 11) {
+        tia2_dense_call part = p.call;
+        part.M = std::min(n, M - m);
+        part.x = p.rows.p() + m * p.call.x_stride;
+        part.y = p.y.p() + m * p.call.y_stride;
+        for (size_t panel = 0; panel < tia2_dense_panels(N); panel++) {
+            part.panel_begin = panel;
+            part.panel_end   = panel + 1;
+            fn(&part);
         }
-    if (!y.intact()) FAIL("wrote out of bounds");
+    }
+    if (memcmp(whole.data(), p.y.p(), p.y.n) != 0) FAIL("%s: pieces differ from the whole", isa);
+}
+
+// A row of which one value is infinite or not a number gives nothing that looks like a number.
+void check_not_finite(const char *isa, tia2_dense_fn fn, tia2_format f) {
+    problem p(f, 2, 40, 70, false);
+    check_case("%s not finite", format_name(f));
+    const float bad = NAN;
+    if (f == tia2_format::f32) memcpy(p.rows.p() + 4 * 7, &bad, 4);
+    if (f == tia2_format::bf16) memcpy(p.rows.p() + 2 * 7, (const char *)&bad + 2, 2);
+    if (f == tia2_format::q8) memcpy(p.rows.p() + 40, &bad, 4);
+    for (activation act : {activation::none, activation::gelu, activation::quick_gelu}) {
+        p.call.act = act;
+        fn(&p.call);
+        for (size_t n = 0; n < p.N; n++)
+            if (!std::isnan(p.result(0, n)) || !std::isfinite(p.result(1, n))) return FAIL("%s: column %zu: %g, %g", isa, n, p.result(0, n), p.result(1, n));
+    }
+}
+
+void bench(const char *isa, tia2_dense_fn fn, tia2_format f, size_t M, size_t K, size_t N) {
+    problem      p(f, M, K, N, f != tia2_format::f32);
+    const double seconds = check_time([&] { fn(&p.call); }, 5);
+    char         name[64], shape[64];
+    snprintf(name, sizeof name, "dense_%s_%s", format_name(f), isa);
+    snprintf(shape, sizeof shape, "%zux%zux%zu", M, K, N);
+    const double more = f == tia2_format::f32 ? 1 : f == tia2_format::bf16 ? 2 : 4; // multiply-adds a lane
+    check_bench_line(name, shape, seconds, 2.0 * (double)(M * K * N), 0, more * check_flops());
+}
+
+void check_format(const char *op, tia2_format f, tia2_dense_fn tia2_cpu_ops::*slot) {
+    check_levels(op, [slot](const tia2_cpu_ops &o) { return o.*slot; },
+                 [f](const char *isa, tia2_dense_fn fn) {
+                     check_products(isa, fn, f);
+                     check_pieces(isa, fn, f);
+                     check_not_finite(isa, fn, f);
+                     if (check_bench_wanted() && strcmp(isa, "scalar") != 0) {
+                         bench(isa, fn, f, 192, 768, 3072);
+                         bench(isa, fn, f, 192, 3072, 768);
+                         bench(isa, fn, f, 1, 768, 3072);
+                     }
+                 });
 }
 
 } // namespace
 
 TIA2_CHECK(dense) {
-    check_part("dense_product", [] {
-        for (const auto &shape : {std::pair<int, int>{1, 1}, {17, 5}, {64, 48}, {192, 576}, {768, 64}, {33, 130}})
-            for (int64_t M : {1, 2, 7, 50})
-                for (activation act : {activation::none, activation::gelu, activation::quick_gelu})
-                    for (int flags = 0; flags < 8; flags++) {
-                        const problem p(shape.first, shape.second);
-                        try {
-                            check_product(p, M, act, flags & 1, flags & 2, flags & 4);
-                        } catch (const tia2::no_fast_form &) {
-                            if (!(flags & 4)) FAIL("no fast f32 form"); // bf16 needs a CPU that has it
-                        }
-                    }
-    });
-    check_part("dense_rows", [] {
-        // A row alone has the bits that it has among others; threads that share the object do not disturb each other.
-        const problem      p(768, 256);
-        dense              d(p.weight.data(), p.K, p.N, p.bias.data(), activation::gelu, false, false);
-        const int64_t      M = 64;
-        std::vector<float> x((size_t)(M * p.K)), all((size_t)(M * p.N)), parts(all.size());
-        for (float &v : x) v = check_rand_float();
-        d.run(all.data(), x.data(), nullptr, M);
-        std::vector<std::thread> threads;
-        for (int t = 0; t < 4; t++)
-            threads.emplace_back([&, t] {
-                const int64_t rows = M / 4, first = t * rows;
-                for (int64_t m = first; m < first + rows;) {
-                    const int64_t n = std::min<int64_t>(1 + m % 5, first + rows - m);
-                    d.run(&parts[(size_t)(m * p.N)], &x[(size_t)(m * p.K)], nullptr, n);
-                    m += n;
-                }
-            });
-        for (auto &t : threads) t.join();
-        for (size_t i = 0; i < all.size(); i++)
-            if (fabsf(all[i] - parts[i]) > 2e-6f) return FAIL("value %zu: %.9g in a batch, %.9g apart", i, all[i], parts[i]);
-    });
+    check_format("dense_f32", tia2_format::f32, &tia2_cpu_ops::dense_f32);
+    check_format("dense_bf16", tia2_format::bf16, &tia2_cpu_ops::dense_bf16);
+    check_format("dense_q8", tia2_format::q8, &tia2_cpu_ops::dense_q8);
 }

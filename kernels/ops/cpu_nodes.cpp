@@ -1,0 +1,232 @@
+#include "cpu_nodes.h"
+
+#include "../cpu/ops.h"
+#include "patches.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <vector>
+
+namespace tia2 {
+namespace {
+
+char *row_of(const ggml_tensor *t, int64_t i) { return (char *)t->data + t->nb[1] * (size_t)i; }
+
+struct range {
+    int64_t begin, end;
+};
+
+// The part of n items that thread ith of nth computes.
+range part_of(int64_t n, int ith, int nth) { return {n * ith / nth, n * (ith + 1) / nth}; }
+
+// How many values of type a row of W is long.
+int64_t row_length(ggml_type type, int64_t W) { return type == GGML_TYPE_I8 ? (int64_t)tia2_q8_stride((size_t)W) : W; }
+
+tia2_format format_of_rows(ggml_type type) {
+    return type == GGML_TYPE_I8 ? tia2_format::q8 : type == GGML_TYPE_BF16 ? tia2_format::bf16 : tia2_format::f32;
+}
+
+// A node whose body is run(dst, ith, nth, call); call lives as long as the graph.
+template <class Call>
+ggml_tensor *node(graph_builder &g, ggml_type type, int64_t W, int64_t n, std::initializer_list<ggml_tensor *> args,
+                  void (*run)(ggml_tensor *, int, int, void *), Call call) {
+    std::vector<ggml_tensor *> src(args);
+    return ggml_custom_4d(g.ctx(), type, row_length(type, W), n, 1, 1, src.data(), (int)src.size(), run, GGML_N_TASKS_MAX, g.keep(std::move(call)));
+}
+
+// ---- products ------------------------------------------------------------------------------------------------------
+
+struct linear_call {
+    const packed_matrix *w;
+    const float         *bias;
+    activation           act;
+    bool                 residual;
+    std::atomic<bool>   *failed;
+};
+
+// With many rows each thread takes a run of them; with few, a run of columns, so that each reads its own weights.
+void run_linear(ggml_tensor *dst, int ith, int nth, void *call) {
+    constexpr int64_t  kRowsMin = 48; // fewer do not amortise reading the weights
+    const auto        &l = *static_cast<const linear_call *>(call);
+    const ggml_tensor *x = dst->src[0];
+    const int64_t      M = x->ne[1], panels = (int64_t)l.w->panels();
+    int                row_parts = (int)std::clamp<int64_t>(M / kRowsMin, 1, nth);
+    while (nth % row_parts) row_parts--;
+    const int   column_parts = nth / row_parts;
+    const range rows = part_of(M, ith / column_parts, row_parts), columns = part_of(panels, ith % column_parts, column_parts);
+
+    tia2_dense_call c{};
+    c.x           = row_of(x, rows.begin);
+    c.x_stride    = x->nb[1];
+    c.M           = (size_t)(rows.end - rows.begin);
+    c.panel_begin = (size_t)columns.begin;
+    c.panel_end   = (size_t)columns.end;
+    c.bias        = l.bias;
+    c.act         = l.act;
+    if (l.residual) {
+        c.residual        = (const float *)row_of(dst->src[1], rows.begin);
+        c.residual_stride = dst->src[1]->nb[1];
+    }
+    c.y        = row_of(dst, rows.begin);
+    c.y_stride = dst->nb[1];
+    c.y_bf16   = dst->type == GGML_TYPE_BF16;
+    if (!l.w->run(c)) *l.failed = true;
+}
+
+// ---- attention -----------------------------------------------------------------------------------------------------
+
+struct attention_call {
+    attention_shape    shape;
+    std::atomic<bool> *failed;
+};
+
+void attend(const tia2_attention_head<float> &h) { tia2_cpu().attention_f32(&h); }
+void attend(const tia2_attention_head<uint16_t> &h) { tia2_cpu().attention_bf16(&h); }
+
+// Heads of the n queries from row `first`, over T keys: those of rows, or T rows from `first`.
+template <class E>
+void attend_rows(ggml_tensor *dst, const attention_shape &s, range heads, int64_t first, int64_t n, const int32_t *rows, int64_t T) {
+    static thread_local std::vector<float> scratch;
+    const int64_t                          W = dst->ne[0], d = W / s.heads;
+    scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)T, (size_t)d)));
+    const auto *q    = (const E *)row_of(dst->src[0], first);
+    const auto *keys = rows ? (const E *)dst->src[0]->data : q;
+    auto       *out  = (E *)row_of(dst, first);
+    for (int64_t h = heads.begin; h < heads.end; h++) {
+        const int64_t at = h * d;
+        attend({q + at, keys + W + at, keys + 2 * W + at, (size_t)(3 * W), rows, out + at, (size_t)W, (size_t)T, (size_t)n, (size_t)d,
+                rows != nullptr, scratch.data()});
+    }
+}
+
+// Every run of nodes that follow each other, first to last, is a piece of one text: its keys are the path from the root.
+template <class E> void attend_tree(ggml_tensor *dst, const attention_shape &s, range nodes) {
+    const auto          *parents = (const int32_t *)dst->src[1]->data;
+    std::vector<int32_t> path;
+    const auto           starts = [&](int64_t i) { return i == 0 || parents[i] != i - 1; };
+    int64_t              i      = nodes.begin;
+    while (i < nodes.end && !starts(i)) i++; // a run belongs to whoever has its first node
+    while (i < nodes.end) {
+        int64_t end = i + 1;
+        while (end < s.T && !starts(end)) end++;
+        path.clear();
+        for (int32_t at = (int32_t)end - 1; at >= 0; at = parents[at]) path.push_back(at);
+        std::reverse(path.begin(), path.end());
+        attend_rows<E>(dst, s, {0, s.heads}, i, end - i, path.data(), (int64_t)path.size());
+        i = end;
+    }
+}
+
+template <class E> void attend_part(ggml_tensor *dst, const attention_shape &s, int ith, int nth) {
+    if (s.tree) return attend_tree<E>(dst, s, part_of(s.T, ith, nth));
+    const range all = part_of(s.B * s.heads, ith, nth);
+    for (int64_t i = all.begin; i < all.end;) { // the heads of one image after another
+        const int64_t b = i / s.heads, end = std::min(all.end, (b + 1) * s.heads);
+        attend_rows<E>(dst, s, {i - b * s.heads, end - b * s.heads}, b * s.T, s.T, nullptr, s.T);
+        i = end;
+    }
+}
+
+void run_attention(ggml_tensor *dst, int ith, int nth, void *call) {
+    const auto &c = *static_cast<const attention_call *>(call);
+    try {
+        dst->type == GGML_TYPE_BF16 ? attend_part<uint16_t>(dst, c.shape, ith, nth) : attend_part<float>(dst, c.shape, ith, nth);
+    } catch (const std::bad_alloc &) {
+        *c.failed = true;
+    }
+}
+
+// ---- rows ----------------------------------------------------------------------------------------------------------
+
+void run_layer_norm(ggml_tensor *dst, int ith, int nth, void *call) {
+    const auto           &w    = *static_cast<const norm_weights *>(call);
+    const ggml_tensor    *x    = dst->src[0];
+    const range           rows = part_of(x->ne[1], ith, nth);
+    tia2_layer_norm_call  c{};
+    c.x        = (const float *)row_of(x, rows.begin);
+    c.x_stride = x->nb[1];
+    c.n_rows   = (size_t)(rows.end - rows.begin);
+    c.W        = (size_t)x->ne[0];
+    c.weight   = (const float *)w.weight->data;
+    c.bias     = (const float *)w.bias->data;
+    c.eps      = w.eps;
+    c.y        = row_of(dst, rows.begin);
+    c.y_stride = dst->nb[1];
+    c.format   = format_of_rows(dst->type);
+    tia2_cpu().layer_norm(&c);
+}
+
+void run_convert(ggml_tensor *dst, int ith, int nth, void *) {
+    const tia2_cpu_ops &ops  = tia2_cpu();
+    const ggml_tensor  *x    = dst->src[0];
+    const range         rows = part_of(x->ne[1], ith, nth);
+    const size_t        n = (size_t)(rows.end - rows.begin), W = (size_t)x->ne[0];
+    const void         *from = row_of(x, rows.begin);
+    char               *to   = row_of(dst, rows.begin);
+    if (dst->type == GGML_TYPE_BF16)
+        ops.to_bf16((uint16_t *)to, dst->nb[1], (const float *)from, x->nb[1], n, W);
+    else if (x->type == GGML_TYPE_BF16)
+        ops.quantize_bf16(to, dst->nb[1], (const uint16_t *)from, x->nb[1], n, W);
+    else
+        ops.quantize_f32(to, dst->nb[1], (const float *)from, x->nb[1], n, W);
+}
+
+struct patches_call {
+    patch_grid grid;
+    float      table[3][256]; // all values of a channel, normalised
+};
+
+// Each patch becomes one row; q8 by way of f32, a row at a time.
+void run_patches(ggml_tensor *dst, int ith, int nth, void *call) {
+    const auto         &p   = *static_cast<const patches_call *>(call);
+    const tia2_cpu_ops &ops = tia2_cpu();
+    const int64_t       per_image = p.grid.patches(), W = 3 * p.grid.patch_size * p.grid.patch_size;
+    const bool          q8 = dst->type == GGML_TYPE_I8;
+    std::vector<float>  wide(q8 ? (size_t)W : 0);
+    const range         rows = part_of(dst->ne[1], ith, nth);
+    for (int64_t i = rows.begin; i < rows.end;) {
+        const int64_t b = i / per_image, end = q8 ? i + 1 : std::min(rows.end, (b + 1) * per_image);
+        tia2_patches_call c{};
+        c.pixels   = (const uint8_t *)row_of(dst->src[0], b);
+        c.S        = (size_t)p.grid.image_size;
+        c.P        = (size_t)p.grid.patch_size;
+        c.begin    = (size_t)(i - b * per_image);
+        c.end      = (size_t)(end - b * per_image);
+        c.table    = p.table;
+        c.y        = q8 ? (void *)wide.data() : row_of(dst, i);
+        c.y_stride = q8 ? (size_t)W * sizeof(float) : dst->nb[1];
+        c.format   = q8 ? tia2_format::f32 : format_of_rows(dst->type);
+        ops.patches(&c);
+        if (q8) ops.quantize_f32(row_of(dst, i), dst->nb[1], wide.data(), 0, 1, (size_t)W);
+        i = end;
+    }
+}
+
+} // namespace
+
+ggml_tensor *linear_node(graph_builder &g, ggml_tensor *x, const packed_matrix *w, const ggml_tensor *bias, const epilogue &e) {
+    const linear_call call = {w, bias ? (const float *)bias->data : nullptr, e.act, e.residual != nullptr, g.failed()};
+    if (e.residual) return node(g, e.out, (int64_t)w->N(), x->ne[1], {x, e.residual}, run_linear, call);
+    return node(g, e.out, (int64_t)w->N(), x->ne[1], {x}, run_linear, call);
+}
+
+ggml_tensor *layer_norm_node(graph_builder &g, ggml_tensor *x, const norm_weights &w, ggml_type out) {
+    return node(g, out, x->ne[0], x->ne[1], {x}, run_layer_norm, w);
+}
+
+ggml_tensor *convert_node(graph_builder &g, ggml_tensor *x, ggml_type out) { return node(g, out, x->ne[0], x->ne[1], {x}, run_convert, nullptr); }
+
+ggml_tensor *attention_node(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
+    const attention_call call = {s, g.failed()};
+    if (s.tree) return node(g, qkv->type, qkv->ne[0] / 3, qkv->ne[1], {qkv, s.tree}, run_attention, call);
+    return node(g, qkv->type, qkv->ne[0] / 3, qkv->ne[1], {qkv}, run_attention, call);
+}
+
+ggml_tensor *patches_node(graph_builder &g, ggml_tensor *pixels, const patch_grid &grid, ggml_type out) {
+    patches_call call{grid, {}};
+    write_pixel_table(call.table, grid);
+    return node(g, out, 3 * grid.patch_size * grid.patch_size, grid.patches() * pixels->ne[1], {pixels}, run_patches, call);
+}
+
+} // namespace tia2
