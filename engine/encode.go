@@ -3,37 +3,36 @@ package engine
 import (
 	"context"
 	"fmt"
-	"io"
-	"math"
-	"os"
-	"slices"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/tia2-engine/tia2-engine/cgo"
 )
 
 // EncodeImages returns the L2-normalised embeddings of pictures, f32 [len(images), EmbedDim].
 //
-// Pictures are decoded and resized on all threads while the batch before is being encoded. One that cannot be read
-// fails alone: its row is NaN and the error is ItemErrors. A context that ends stops the call between two batches.
+// Pictures are read, decoded and resized on all threads: on the CPU between two batches, which need the same cores, on
+// other devices while the batch before is being encoded. One that cannot be read fails alone: its row is NaN and the
+// error is ItemErrors. A context that ends stops the call between two batches.
 func (m *Model) EncodeImages(ctx context.Context, images []Image) (Embeddings, error) {
 	out := m.embeddings(len(images))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	batches := m.imageBatches(ctx, images)
+	pipe, err := m.prepare(ctx, images)
+	if err != nil {
+		return Embeddings{}, err
+	}
+	defer pipe.stop()
 	var failed ItemErrors
 	m.opt.Progress("images", 0, len(images))
 	for done := 0; done < len(images); {
-		b, ok := <-batches
+		w, ok := <-pipe.ready
 		if !ok {
 			return Embeddings{}, ctx.Err()
 		}
-		if err := m.encodeImageBatch(ctx, b, out); err != nil {
-			return Embeddings{}, fmt.Errorf("tia2: images %d to %d: %w", b.first, b.first+b.n-1, err)
+		if err := m.encodeWindow(ctx, w, out); err != nil {
+			return Embeddings{}, err
 		}
-		failed = append(failed, b.failed...)
-		done += b.n
-		m.opt.Progress("images", done, len(images))
+		failed = w.appendFailed(failed)
+		done += len(w.images)
+		pipe.free <- w
 	}
 	if len(failed) > 0 {
 		return out, failed
@@ -41,206 +40,148 @@ func (m *Model) EncodeImages(ctx context.Context, images []Image) (Embeddings, e
 	return out, nil
 }
 
-// imageBatch is a run of pictures ready to be encoded.
-type imageBatch struct {
-	first, n int    // pictures [first, first+n) of the call
-	good     []int  // the index of each picture that could be read
-	pixels   Pixels // of the good ones
-	failed   ItemErrors
-}
-
-// imageBatches preprocesses pictures batch by batch, one batch ahead of whoever receives them.
-func (m *Model) imageBatches(ctx context.Context, images []Image) <-chan imageBatch {
-	batches := make(chan imageBatch)
-	go func() {
-		defer close(batches)
-		for first := 0; first < len(images) && ctx.Err() == nil; first += m.opt.Batch {
-			b := m.prepareImages(images[first:min(first+m.opt.Batch, len(images))], first)
-			select {
-			case batches <- b:
-			case <-ctx.Done():
-			}
+// encodeWindow embeds the pictures of a window batch by batch and puts the embeddings where they belong in out.
+func (m *Model) encodeWindow(ctx context.Context, w *imageWindow, out Embeddings) error {
+	for k := 0; k < len(w.good); k += m.opt.Batch {
+		end := min(k+m.opt.Batch, len(w.good))
+		// The rows of the good pictures go to the front of the window's rows at first, so that C writes them in place.
+		dst := out.Data[(w.first+k)*out.Dim : (w.first+end)*out.Dim]
+		if err := m.EncodePixelsInto(ctx, w.batch(k, end), dst); err != nil {
+			return fmt.Errorf("tia2: images %d to %d: %w", w.first+w.good[k], w.first+w.good[end-1], err)
 		}
-	}()
-	return batches
-}
-
-// prepareImages decodes and resizes a batch on all threads.
-func (m *Model) prepareImages(images []Image, first int) imageBatch {
-	errs := make([]error, len(images))
-	u8, f32 := make([][]uint8, len(images)), make([][]float32, len(images))
-	var group errgroup.Group
-	group.SetLimit(m.opt.Threads)
-	for i, img := range images {
-		group.Go(func() error {
-			data, err := img.read(m.preprocess.Limits)
-			if err == nil && m.preprocess.isFloat() {
-				f32[i], err = m.preprocess.F32(data)
-			} else if err == nil {
-				u8[i], err = m.preprocess.U8(data)
-			}
-			errs[i] = err
-			return nil
-		})
-	}
-	_ = group.Wait() // the workers keep their errors in errs
-
-	b := imageBatch{first: first, n: len(images)}
-	for i, err := range errs {
-		if err != nil {
-			b.failed = append(b.failed, &ItemError{Index: first + i, Name: images[i].Name, Err: err})
-			continue
+		if end < len(w.good) {
+			m.opt.Progress("images", w.first+w.good[end-1]+1, out.N)
 		}
-		b.good = append(b.good, first+i)
-		b.pixels.U8 = append(b.pixels.U8, u8[i]...)
-		b.pixels.F32 = append(b.pixels.F32, f32[i]...)
 	}
-	b.pixels.N = len(b.good)
-	return b
-}
-
-// read returns the picture's bytes, at most as many as the limits allow.
-func (img Image) read(limits ImageLimits) ([]byte, error) {
-	if img.Data != nil {
-		return img.Data, nil
-	}
-	f, err := os.Open(img.Path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	most := limits.bytesMax()
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("the file has more than %d bytes, the limit: %w", most, ErrImage)
-	}
-	return data, err
-}
-
-// encodeImageBatch puts the embeddings of a batch where they belong in out.
-func (m *Model) encodeImageBatch(ctx context.Context, b imageBatch, out Embeddings) error {
-	for _, f := range b.failed {
-		fill(out.Row(f.Index), float32(math.NaN()))
-	}
-	e, err := m.EncodePixels(ctx, b.pixels)
-	if err != nil {
-		return err
-	}
-	for k, i := range b.good {
-		copy(out.Row(i), e.Row(k))
-	}
+	w.spread(out)
+	m.opt.Progress("images", w.first+len(w.images), out.N)
 	return nil
-}
-
-func fill(row []float32, v float32) {
-	for i := range row {
-		row[i] = v
-	}
 }
 
 // EncodePixels returns the L2-normalised embeddings of preprocessed pictures, f32 [px.N, EmbedDim].
 func (m *Model) EncodePixels(ctx context.Context, px Pixels) (Embeddings, error) {
-	size := 3 * m.info.ImageSize * m.info.ImageSize
-	if len(px.U8)+len(px.F32) != px.N*size || len(px.U8) > 0 && len(px.F32) > 0 {
-		return Embeddings{}, fmt.Errorf("tia2: %d u8 and %d f32 pixels: expected one of them with %d x 3 x %d x %d: %w",
-			len(px.U8), len(px.F32), px.N, m.info.ImageSize, m.info.ImageSize, ErrInvalid)
-	}
-	out := m.embeddings(px.N)
-	for first := 0; first < px.N; first += m.opt.Batch {
-		n := min(m.opt.Batch, px.N-first)
-		dst := out.Data[first*out.Dim : (first+n)*out.Dim]
-		err := m.exec.do(ctx, func() error {
-			if px.U8 != nil {
-				return m.native.EncodeImagesU8(dst, px.U8[first*size:(first+n)*size], n, !m.opt.NoNormalize)
-			}
-			return m.native.EncodeImagesF32(dst, px.F32[first*size:(first+n)*size], n, !m.opt.NoNormalize)
-		})
-		if err != nil {
-			return Embeddings{}, err
-		}
-	}
-	return out, nil
-}
-
-// EncodeTexts returns the L2-normalised embeddings of texts, f32 [len(texts), EmbedDim]. A text that is longer than the
-// model's context is truncated as the model's own tokenizer does it. Equal texts are encoded once.
-func (m *Model) EncodeTexts(ctx context.Context, texts []string) (Embeddings, error) {
-	slot := make(map[string]int, len(texts)) // text -> row of ids
-	var ids [][]int32
-	rows := make([]int, len(texts))
-	for i, text := range texts {
-		k, seen := slot[text]
-		if !seen {
-			k = len(ids)
-			slot[text] = k
-			ids = append(ids, m.tokenizer.Encode(text, m.info.Context))
-		}
-		rows[i] = k
-	}
-	distinct, err := m.EncodeTokens(ctx, ids)
-	if err != nil {
+	out := m.embeddings(max(0, px.N))
+	if err := m.EncodePixelsInto(ctx, px, out.Data); err != nil {
 		return Embeddings{}, err
 	}
-	out := m.embeddings(len(texts))
-	for i, k := range rows {
-		copy(out.Row(i), distinct.Row(k))
-	}
 	return out, nil
 }
 
-// EncodeTokens returns the L2-normalised embeddings of texts given as token ids, f32 [len(ids), EmbedDim]. What follows
-// a text's first end-of-text token has no effect: CLIP's text tower is causal and pooled there.
-func (m *Model) EncodeTokens(ctx context.Context, ids [][]int32) (Embeddings, error) {
-	order := make([]int, len(ids))
-	texts := make([][]int32, len(ids))
-	for i, text := range ids {
-		order[i] = i
-		if end := slices.Index(text, m.tokenizer.EOT()); end >= 0 {
-			text = text[:end+1]
-		}
-		texts[i] = text
+// EncodePixelsInto does the same and writes the embeddings to dst, f32 [px.N, EmbedDim], without allocating memory. After
+// an error dst holds nothing of use.
+func (m *Model) EncodePixelsInto(ctx context.Context, px Pixels, dst []float32) error {
+	size := 3 * m.info.ImageSize * m.info.ImageSize
+	if len(px.U8)+len(px.F32) != px.N*size || len(px.U8) > 0 && len(px.F32) > 0 {
+		return fmt.Errorf("tia2: %d u8 and %d f32 pixels: expected one of them with %d x 3 x %d x %d: %w",
+			len(px.U8), len(px.F32), px.N, m.info.ImageSize, m.info.ImageSize, ErrInvalid)
 	}
-	// Texts of like length share a batch, so that little is computed for padding.
-	slices.SortStableFunc(order, func(a, b int) int { return len(texts[a]) - len(texts[b]) })
-
-	out := m.embeddings(len(ids))
-	m.opt.Progress("texts", 0, len(ids))
-	for first := 0; first < len(order); first += m.opt.Batch {
-		batch := order[first:min(first+m.opt.Batch, len(order))]
-		if err := m.encodeTokenBatch(ctx, texts, batch, out); err != nil {
-			return Embeddings{}, fmt.Errorf("tia2: texts: %w", err)
-		}
-		m.opt.Progress("texts", first+len(batch), len(order))
-	}
-	return out, nil
-}
-
-// tokenBatch is one batch of texts laid out for C, kept for the next call.
-type tokenBatch struct {
-	ids, offsets []int32
-	rows         []float32
-}
-
-var tokenBatches = sync.Pool{New: func() any { return new(tokenBatch) }}
-
-func (m *Model) encodeTokenBatch(ctx context.Context, texts [][]int32, batch []int, out Embeddings) error {
-	b := tokenBatches.Get().(*tokenBatch)
-	defer tokenBatches.Put(b)
-	b.ids, b.offsets = b.ids[:0], append(b.offsets[:0], 0)
-	for _, i := range batch {
-		b.ids = append(b.ids, texts[i]...)
-		b.offsets = append(b.offsets, int32(len(b.ids)))
-	}
-	b.rows = slices.Grow(b.rows[:0], len(batch)*out.Dim)[:len(batch)*out.Dim]
-	err := m.exec.do(ctx, func() error { return m.native.EncodeTexts(b.rows, b.ids, b.offsets, !m.opt.NoNormalize) })
-	if err != nil {
+	if err := m.checkRows(dst, px.N); err != nil {
 		return err
 	}
-	for k, i := range batch {
-		copy(out.Row(i), b.rows[k*out.Dim:])
+	c := pixelCalls.Get().(*pixelCall)
+	defer c.release()
+	c.native, c.normalize = m.native, !m.opt.NoNormalize
+	for first := 0; first < px.N; first += m.opt.Batch {
+		c.n = min(m.opt.Batch, px.N-first)
+		c.dst = dst[first*m.info.EmbedDim : (first+c.n)*m.info.EmbedDim]
+		if len(px.U8) > 0 {
+			c.u8 = px.U8[first*size : (first+c.n)*size]
+		} else {
+			c.f32 = px.F32[first*size : (first+c.n)*size]
+		}
+		if err := m.exec.run(ctx, c); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// checkRows refuses a destination that does not hold n embeddings.
+func (m *Model) checkRows(dst []float32, n int) error {
+	if len(dst) != n*m.info.EmbedDim {
+		return fmt.Errorf("tia2: dst holds %d values: expected %d x %d: %w", len(dst), n, m.info.EmbedDim, ErrInvalid)
+	}
+	return nil
+}
+
+// pixelCall is the call into C of one batch of pictures, kept for the next one.
+type pixelCall struct {
+	native    *cgo.Model
+	normalize bool
+	n         int
+	u8        []uint8   // [n, S, S, 3]
+	f32       []float32 // or [n, 3, S, S]
+	dst       []float32 // [n, EmbedDim]
+}
+
+var pixelCalls = sync.Pool{New: func() any { return new(pixelCall) }}
+
+func (c *pixelCall) run() error {
+	if c.u8 != nil {
+		return c.native.EncodeImagesU8(c.dst, c.u8, c.n, c.normalize)
+	}
+	return c.native.EncodeImagesF32(c.dst, c.f32, c.n, c.normalize)
+}
+
+// release forgets what belongs to the caller and keeps c for another call.
+func (c *pixelCall) release() {
+	*c = pixelCall{}
+	pixelCalls.Put(c)
+}
+
+// EncodeTexts returns the L2-normalised embeddings of texts, f32 [len(texts), EmbedDim]. A text that is longer than the
+// model's context is truncated as the model's own tokenizer does it.
+func (m *Model) EncodeTexts(ctx context.Context, texts []string) (Embeddings, error) {
+	seen := make(map[string][]int32, len(texts)) // equal texts are tokenized once
+	ids := make([][]int32, len(texts))
+	for i, text := range texts {
+		known, ok := seen[text]
+		if !ok {
+			known = m.tokenizer.Encode(text, m.info.Context)
+			seen[text] = known
+		}
+		ids[i] = known
+	}
+	return m.EncodeTokens(ctx, ids)
+}
+
+// EncodeTokens returns the L2-normalised embeddings of texts given as token ids, f32 [len(ids), EmbedDim]. What follows
+// a text's first end-of-text token has no effect: CLIP's text tower is causal and pooled there. Equal texts are encoded
+// once, and what texts of a batch begin with alike is computed once.
+func (m *Model) EncodeTokens(ctx context.Context, ids [][]int32) (Embeddings, error) {
+	out := m.embeddings(len(ids))
+	if err := m.EncodeTokensInto(ctx, ids, out.Data); err != nil {
+		return Embeddings{}, err
+	}
+	return out, nil
+}
+
+// EncodeTokensInto does the same and writes the embeddings to dst, f32 [len(ids), EmbedDim], without allocating memory
+// once calls of this size have been made before. After an error dst holds nothing of use.
+func (m *Model) EncodeTokensInto(ctx context.Context, ids [][]int32, dst []float32) error {
+	if err := m.checkRows(dst, len(ids)); err != nil {
+		return err
+	}
+	out := Embeddings{N: len(ids), Dim: m.info.EmbedDim, Data: dst}
+	c := textCalls.Get().(*textCall)
+	defer c.release()
+	c.native, c.normalize = m.native, !m.opt.NoNormalize
+	c.plan.reset(ids, m.tokenizer.EOT())
+	budget := textBudget(m.opt.Batch, m.info.Context, m.onCPU())
+	m.opt.Progress("texts", 0, len(ids))
+	for from := 0; from < c.plan.distinct(); {
+		to := c.plan.end(from, budget)
+		if err := c.encode(ctx, m.exec, from, to, out); err != nil {
+			return fmt.Errorf("tia2: texts: %w", err)
+		}
+		m.opt.Progress("texts", c.plan.start[to], len(ids))
+		from = to
+	}
+	return nil
+}
+
+// onCPU tells whether the model computes on the cores that also decode and resize pictures.
+func (m *Model) onCPU() bool { return m.info.Backend == "cpu" }
 
 func (m *Model) embeddings(n int) Embeddings {
 	return Embeddings{N: n, Dim: m.info.EmbedDim, Data: make([]float32, n*m.info.EmbedDim)}

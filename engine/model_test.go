@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -11,10 +12,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tia2-engine/tia2-engine/engine"
 )
@@ -184,7 +187,6 @@ func TestEqualItemsGetEqualRows(t *testing.T) {
 
 // What cannot be read fails alone, by index and name; the numbers of the others stay as they are without it.
 func TestBadPicturesFailAlone(t *testing.T) {
-	m := openDemo(t, engine.Options{Batch: 3})
 	dir := t.TempDir()
 	file := func(name, content string) engine.Image {
 		path := filepath.Join(dir, name)
@@ -198,8 +200,17 @@ func TestBadPicturesFailAlone(t *testing.T) {
 	cut := good[0].Data[:len(good[0].Data)/2]
 	mixed := []engine.Image{
 		good[0], file("empty.png", ""), missing, good[1], file("text.png", "no picture at all"), // a batch of 3 with one good, ...
-		{Name: "cut.png", Data: cut}, good[2], {Name: "nothing"}, engine.File(dir), good[3],
+		{Name: "cut.png", Data: cut}, file("good.png", string(good[2].Data)), {Name: "nothing"}, engine.File(dir), good[3],
 	}
+	for _, opt := range []engine.Options{{Batch: 3, Threads: 2}, {Batch: 1, Threads: 1}, {Batch: 5, Threads: 1}, {Batch: 32, Threads: 8}} {
+		t.Run(fmt.Sprintf("batch %d, %d threads", opt.Batch, opt.Threads), func(t *testing.T) {
+			checkBadPictures(t, openDemo(t, opt), good, mixed)
+		})
+	}
+}
+
+// checkBadPictures embeds and scores the pictures of TestBadPicturesFailAlone.
+func checkBadPictures(t *testing.T, m *engine.Model, good, mixed []engine.Image) {
 	ctx := context.Background()
 	want, err := m.EncodeImages(ctx, good)
 	if err != nil {
@@ -232,8 +243,36 @@ func TestBadPicturesFailAlone(t *testing.T) {
 			t.Errorf("good picture %d differs by %g among bad ones", k, d)
 		}
 	}
-	if _, err := m.EncodeImages(ctx, []engine.Image{missing}); err == nil {
-		t.Error("a batch of nothing but a missing file has no error")
+	missing := mixed[2]
+	if e, err := m.EncodeImages(ctx, []engine.Image{missing}); err == nil || !math.IsNaN(float64(e.Data[0])) {
+		t.Errorf("a batch of nothing but a missing file: error %v, embedding %g...", err, e.Data[0])
+	}
+}
+
+// What is done is told after every batch, in rising numbers up to all; bad pictures and equal texts count.
+func TestProgressCountsItems(t *testing.T) {
+	seen := map[string][]int{}
+	m := openDemo(t, engine.Options{Batch: 2, Threads: 1, Progress: func(stage string, done, total int) {
+		seen[stage] = append(seen[stage], done)
+		if want := map[string]int{"images": 6, "texts": 4}[stage]; total != want {
+			t.Errorf("%s: %d of %d, want %d", stage, done, total, want)
+		}
+	}})
+	images := discs(t, 6)
+	images[1], images[5] = engine.Image{Name: "bad"}, engine.Image{Name: "bad"}
+	if _, err := m.EncodeImages(context.Background(), images); err == nil {
+		t.Error("no error of two bad pictures")
+	}
+	// A batch has 64 nodes. There are 67: each of the two texts that fill the context gets a batch, the equal ones as one.
+	long := slices.Repeat([]int32{5}, 32)
+	if _, err := m.EncodeTokens(context.Background(), [][]int32{{7, 8, 631}, slices.Repeat([]int32{6}, 32), long, long}); err != nil {
+		t.Error(err)
+	}
+	// Pictures 0, 2 and 3 are the good ones of the four that one thread prepares at a time.
+	for stage, want := range map[string][]int{"images": {0, 3, 4, 6}, "texts": {0, 2, 4}} {
+		if !slices.Equal(seen[stage], want) {
+			t.Errorf("%s: progress %v, want %v", stage, seen[stage], want)
+		}
 	}
 }
 
@@ -294,56 +333,102 @@ func TestEncodeRefuses(t *testing.T) {
 	}
 }
 
-// countCalls returns how often a tower ran, which is how often Go called C: each call computes its graph once.
-func countCalls(m *engine.Model, projection string) (calls uint64) {
-	for _, s := range m.Profile() {
-		if s.Name == projection {
-			calls += s.Count
-		}
+// fullTexts returns n texts that fill the demo model's context and share nothing.
+func fullTexts(n int) [][]int32 {
+	ids := make([][]int32, n)
+	for i := range ids {
+		ids[i] = append(slices.Repeat([]int32{int32(300 + i)}, 31), 631)
 	}
-	return calls
+	return ids
 }
 
+// One call into C for a batch, whatever it holds: of pictures Options.Batch, of texts the nodes of as many full ones.
 func TestOneCrossingPerBatch(t *testing.T) {
 	ctx := context.Background()
+	crossings := func(f func() error) int64 {
+		before := runtime.NumCgoCall()
+		if err := f(); err != nil {
+			t.Error(err)
+		}
+		return runtime.NumCgoCall() - before
+	}
 	for _, tt := range []struct {
 		batch, items int
-		calls        uint64
+		calls        int64
 	}{{1, 3, 3}, {2, 5, 3}, {5, 5, 1}, {32, 7, 1}} {
 		m := openDemo(t, engine.Options{Batch: tt.batch})
-		m.SetProfile(true)
-		if _, err := m.EncodePixels(ctx, engine.Pixels{N: tt.items, U8: make([]uint8, tt.items*3*64*64)}); err != nil {
-			t.Fatal(err)
-		}
-		ids := make([][]int32, tt.items)
-		for i := range ids {
-			ids[i] = append(slices.Repeat([]int32{320}, i+1), 631)
-		}
-		if _, err := m.EncodeTokens(ctx, ids); err != nil {
-			t.Fatal(err)
-		}
-		if got := countCalls(m, "image/proj"); got != tt.calls {
+		dst := make([]float32, tt.items*m.Info().EmbedDim)
+		px := engine.Pixels{N: tt.items, U8: make([]uint8, tt.items*3*64*64)}
+		if got := crossings(func() error { return m.EncodePixelsInto(ctx, px, dst) }); got != tt.calls {
 			t.Errorf("%d pictures in batches of %d: %d calls, want %d", tt.items, tt.batch, got, tt.calls)
 		}
-		if got := countCalls(m, "text/proj"); got != tt.calls {
-			t.Errorf("%d texts in batches of %d: %d calls, want %d", tt.items, tt.batch, got, tt.calls)
+		ids := fullTexts(tt.items)
+		if got := crossings(func() error { return m.EncodeTokensInto(ctx, ids, dst) }); got != tt.calls {
+			t.Errorf("%d full texts in batches of %d: %d calls, want %d", tt.items, tt.batch, got, tt.calls)
+		}
+		short := make([][]int32, tt.items)
+		for i := range short {
+			short[i] = append(slices.Repeat([]int32{320}, i+1), 631) // all of them have 2 * items nodes
+		}
+		if got := crossings(func() error { return m.EncodeTokensInto(ctx, short, dst) }); got != 1 {
+			t.Errorf("%d short texts in batches of %d full ones: %d calls, want 1", tt.items, tt.batch, got)
 		}
 		m.Close()
 	}
 }
 
-// The allocations of a call do not grow with the number of pictures in a batch.
-func TestAllocationsAreBounded(t *testing.T) {
-	m := openDemo(t, engine.Options{Batch: 16})
-	ctx := context.Background()
-	for _, n := range []int{1, 16} {
-		px := engine.Pixels{N: n, U8: make([]uint8, n*3*64*64)}
-		if got := testing.AllocsPerRun(5, func() {
-			if _, err := m.EncodePixels(ctx, px); err != nil {
-				t.Fatal(err)
+// What is encoded into the caller's memory allocates nothing, be it one batch or many.
+func TestEncodeIntoAllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("sync.Pool forgets on purpose under the race detector")
+	}
+	m := openDemo(t, engine.Options{Batch: 2})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, n := range []int{1, 2, 11} {
+		dst := make([]float32, n*m.Info().EmbedDim)
+		ids := fullTexts(n)
+		u8 := engine.Pixels{N: n, U8: make([]uint8, n*3*64*64)}
+		f32 := engine.Pixels{N: n, F32: make([]float32, n*3*64*64)}
+		for name, f := range map[string]func() error{
+			"u8 pictures":  func() error { return m.EncodePixelsInto(ctx, u8, dst) },
+			"f32 pictures": func() error { return m.EncodePixelsInto(ctx, f32, dst) },
+			"texts":        func() error { return m.EncodeTokensInto(ctx, ids, dst) },
+		} {
+			if got := testing.AllocsPerRun(5, func() {
+				if err := f(); err != nil {
+					t.Fatal(err)
+				}
+			}); got != 0 {
+				t.Errorf("%d %s in batches of 2: %g allocations a call, want 0", n, name, got)
 			}
-		}); got > 8 {
-			t.Errorf("%d pictures: %g allocations a call, want at most 8", n, got)
+		}
+	}
+}
+
+// The Into forms give the same numbers and want room for exactly these.
+func TestEncodeInto(t *testing.T) {
+	m := openDemo(t, engine.Options{Batch: 2})
+	ctx, dim := context.Background(), m.Info().EmbedDim
+	px, ids := engine.Pixels{N: 3, U8: make([]uint8, 3*3*64*64)}, fullTexts(3)
+	for i := range px.U8 {
+		px.U8[i] = uint8(i * i >> 3)
+	}
+	wantImages, err1 := m.EncodePixels(ctx, px)
+	wantTexts, err2 := m.EncodeTokens(ctx, ids)
+	images, texts := make([]float32, 3*dim), make([]float32, 3*dim)
+	if err := errors.Join(err1, err2, m.EncodePixelsInto(ctx, px, images), m.EncodeTokensInto(ctx, ids, texts)); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(images, wantImages.Data) || !slices.Equal(texts, wantTexts.Data) {
+		t.Error("the Into forms give other numbers")
+	}
+	for _, n := range []int{0, 3*dim - 1, 3*dim + 1} {
+		dst := make([]float32, n)
+		for name, err := range map[string]error{"pixels": m.EncodePixelsInto(ctx, px, dst), "tokens": m.EncodeTokensInto(ctx, ids, dst)} {
+			if !errors.Is(err, engine.ErrInvalid) {
+				t.Errorf("%s to %d values: error %v, want ErrInvalid", name, n, err)
+			}
 		}
 	}
 }
@@ -422,36 +507,44 @@ func TestCloseWhileEncoding(t *testing.T) {
 	}
 }
 
-// A context that ends during a call stops it between two batches; the model goes on working.
+// A context that ends during a call stops it between two batches; the model goes on working, and no goroutine stays.
 func TestCancelBetweenBatches(t *testing.T) {
 	var stop func(done int)
-	m := openDemo(t, engine.Options{Batch: 1, Progress: func(_ string, done, _ int) {
+	m := openDemo(t, engine.Options{Batch: 1, Threads: 2, Progress: func(_ string, done, _ int) {
 		if stop != nil {
 			stop(done)
 		}
 	}})
-	images := discs(t, 6)
+	images, ids := discs(t, 20), fullTexts(20) // windows of 8 pictures
 	for name, call := range map[string]func(context.Context) error{
 		"images": func(ctx context.Context) error { _, err := m.EncodeImages(ctx, images); return err },
-		"texts":  func(ctx context.Context) error { _, err := m.EncodeTexts(ctx, demoTexts); return err },
-		"scores": func(ctx context.Context) error { _, err := m.Score(ctx, images, demoTexts); return err },
+		"tokens": func(ctx context.Context) error { _, err := m.EncodeTokens(ctx, ids); return err },
+		"scores": func(ctx context.Context) error { _, err := m.Score(ctx, images, demoTexts[:1]); return err },
 	} {
-		ctx, cancel := context.WithCancel(context.Background())
-		reached := 0
-		stop = func(done int) {
-			reached = max(reached, done)
-			if done == 2 {
-				cancel()
+		for _, end := range []int{2, 8, 9} { // within the first window, at its end, in the second
+			ctx, cancel := context.WithCancel(context.Background())
+			reached, before := 0, runtime.NumGoroutine()
+			stop = func(done int) {
+				reached = max(reached, done)
+				if done == end {
+					cancel()
+				}
 			}
-		}
-		if err := call(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s: error %v, want context.Canceled", name, err)
-		}
-		if reached > 3 { // one picture may be on its way when the context ends
-			t.Errorf("%s: went on to item %d after the context had ended at 2", name, reached)
-		}
-		if err := call(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("%s with a context that has ended: error %v", name, err)
+			if err := call(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: error %v, want context.Canceled", name, err)
+			}
+			for wait := time.Millisecond; runtime.NumGoroutine() > before && wait < time.Second; wait *= 2 {
+				time.Sleep(wait) // what the call waited for may not have returned yet
+			}
+			if after := runtime.NumGoroutine(); after > before {
+				t.Errorf("%s: %d goroutines after a cancelled call, %d before", name, after, before)
+			}
+			if reached > end {
+				t.Errorf("%s: went on to item %d after the context had ended at %d", name, reached, end)
+			}
+			if err := call(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("%s with a context that has ended: error %v", name, err)
+			}
 		}
 		stop = nil
 		if err := call(context.Background()); err != nil {

@@ -59,7 +59,7 @@ func (p Preprocess) U8(data []byte) ([]uint8, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst := make([]uint8, 3*p.Size*p.Size)
+	dst := make([]uint8, p.values())
 	if err := cgo.PreprocessU8(dst, data, spec); err != nil {
 		return nil, err
 	}
@@ -72,12 +72,15 @@ func (p Preprocess) F32(data []byte) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	dst := make([]float32, 3*p.Size*p.Size)
+	dst := make([]float32, p.values())
 	if err := cgo.PreprocessF32(dst, data, spec); err != nil {
 		return nil, err
 	}
 	return dst, nil
 }
+
+// values returns how many values the pixels of a picture are.
+func (p Preprocess) values() int { return 3 * p.Size * p.Size }
 
 // isFloat tells whether the pipeline makes no bytes.
 func (p Preprocess) isFloat() bool { return p.Pipeline == "hpsv2" }
