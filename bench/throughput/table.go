@@ -93,16 +93,21 @@ func (r *Report) RunsCSV() report.Table {
 	})
 }
 
-// OpsTable lists where the time of a profiled run went; without rows when the run was not profiled.
+// OpsTable lists where the time of a profiled run went; without rows when the run was not profiled. Its numbers have as
+// many decimals as a column needs to be read downwards, not four digits each.
 func (r *Run) OpsTable() report.Table {
-	return makeTable("ops of "+r.Key().String(), r.Ops, []column[profile.Row]{
+	title := "ops of " + r.Key().String()
+	if n := len(r.Ops); n > 0 { // the last row is the total
+		title += fmt.Sprintf(": %s ms op by op, %s ms timed", digits(r.Ops[n-1].TimeMS), digits(r.Latency.P50))
+	}
+	return makeTable(title, r.Ops, []column[profile.Row]{
 		{"op", false, func(o profile.Row) string { return o.Op }},
 		{"shape", false, func(o profile.Row) string { return o.Shape }},
 		{"runs", true, func(o profile.Row) string { return strconv.FormatUint(o.Count, 10) }},
-		{"ms", true, func(o profile.Row) string { return digits(o.TimeMS) }},
+		{"ms", true, func(o profile.Row) string { return strconv.FormatFloat(o.TimeMS, 'f', 3, 64) }},
 		{"share", true, func(o profile.Row) string { return percent(&o.Share) }},
-		{"GFLOP/s", true, func(o profile.Row) string { return orDash(o.GFLOPS) }},
-		{"GB/s", true, func(o profile.Row) string { return orDash(o.GBs) }},
+		{"GFLOP/s", true, func(o profile.Row) string { return decimals(o.GFLOPS, 1) }},
+		{"GB/s", true, func(o profile.Row) string { return decimals(o.GBs, 2) }},
 		{"of roof", true, func(o profile.Row) string { return percent(o.RoofFraction) }},
 		{"bound", false, func(o profile.Row) string { return o.Bound }},
 	})
@@ -170,6 +175,14 @@ func orDash(x float64) string {
 		return "-"
 	}
 	return digits(x)
+}
+
+// decimals prints a fixed number of decimals, and a dash for 0, which means that the op does none.
+func decimals(x float64, n int) string {
+	if x == 0 {
+		return "-"
+	}
+	return strconv.FormatFloat(x, 'f', n, 64)
 }
 
 func dash(s string) string {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,6 +20,12 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine"
 )
 
+// batchDefault is the batch of the timings where no flag names one.
+const batchDefault = 32
+
+// textTowers are those whose work includes texts.
+var textTowers = []string{throughput.TowerText, throughput.TowerPair, throughput.TowerE2E}
+
 func benchCommand(con *console) *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
@@ -27,12 +35,16 @@ func benchCommand(con *console) *cli.Command {
 		Flags: append(append(append(append(modelFlags(), limitFlags()...), setFlags("images")...), alignFlags()...),
 			&cli.StringFlag{Name: "tower", Usage: "what to time, separated by commas: " + strings.Join(throughput.Towers(), ", ") + " (default: " + strings.Join(throughput.DefaultTowers(), ",") + ")"},
 			&cli.IntSliceFlag{Name: "batches", Usage: "time these batch sizes, repeatable (default: --batch, else 32)"},
+			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line, - is stdin: the tower text takes the first of a batch's number, pair and e2e the first " +
+				strconv.Itoa(throughput.TextSetSize), DefaultText: "made-up prompts"},
 			&cli.BoolFlag{Name: "no-alignment", Usage: "leave out the agreement with people"},
 			&cli.BoolFlag{Name: "no-throughput", Usage: "leave out the timings"},
 			&cli.StringFlag{Name: "compare", Usage: "compare with the JSON report `OLD`"},
-			&cli.StringFlag{Name: "opprofile", Usage: "write time, FLOPs and bytes of each kernel to `FILE` (go tool pprof)"},
+			&cli.BoolFlag{Name: "ops", Usage: "print shape, time and fraction of the roof of each op, the slowest first, like layers together"},
+			&cli.StringFlag{Name: "opprofile", Usage: "as --ops, and write time, FLOPs and bytes of each op to `FILE` (go tool pprof)"},
 			&cli.DurationFlag{Name: "min-time", Usage: "time each run for at least this long", DefaultText: "500ms"},
 			&cli.DurationFlag{Name: "max-time", Usage: "and for at most this long", DefaultText: "10s"},
+			&cli.IntFlag{Name: "max-calls", Usage: "and for at most this many calls", DefaultText: "1000"},
 			formatFlag(), outFlag("`FILE` for the result (default: stdout)"),
 		),
 		Action: func(c *cli.Context) error { return bench(con, c) },
@@ -43,7 +55,7 @@ func bench(con *console, c *cli.Context) (err error) {
 	if err := requireArgs(c, 0, 0, "none"); err != nil {
 		return err
 	}
-	opt, err := throughputOptions(c)
+	opt, err := con.throughputOptions(c)
 	if err != nil {
 		return err
 	}
@@ -68,20 +80,25 @@ func bench(con *console, c *cli.Context) (err error) {
 	return errors.Join(failed, con.output(c, func(w io.Writer) error { return writeBench(w, c.String("format"), result, aligned, old) }))
 }
 
-func throughputOptions(c *cli.Context) (throughput.Options, error) {
+// throughputOptions reads the flags of the timings, and the file of --texts.
+func (con *console) throughputOptions(c *cli.Context) (throughput.Options, error) {
 	opt := throughput.Options{
 		Batches: c.IntSlice("batches"),
 		MinTime: c.Duration("min-time"),
 		MaxTime: c.Duration("max-time"),
-		Ops:     c.IsSet("opprofile"),
+		MaxRuns: c.Int("max-calls"),
+		Ops:     c.Bool("ops") || c.IsSet("opprofile"),
 	}
-	if len(opt.Batches) == 0 && c.Int("batch") > 0 {
-		opt.Batches = []int{c.Int("batch")}
+	if len(opt.Batches) == 0 {
+		opt.Batches = []int{cmp.Or(max(c.Int("batch"), 0), batchDefault)} // a negative --batch is refused with the model's flags
 	}
 	for _, b := range opt.Batches {
 		if b < 1 {
 			return opt, usagef("--batches %d: expected a number >= 1", b)
 		}
+	}
+	if n := opt.MaxRuns; c.IsSet("max-calls") && n < 1 {
+		return opt, usagef("--max-calls %d: expected a number >= 1", n)
 	}
 	if list := c.String("tower"); list != "" {
 		opt.Towers = strings.Split(list, ",")
@@ -91,7 +108,40 @@ func throughputOptions(c *cli.Context) (throughput.Options, error) {
 			return opt, usagef("--tower %s: expected some of %s", tower, strings.Join(throughput.Towers(), ", "))
 		}
 	}
+	if c.Bool("no-throughput") {
+		for _, flag := range []string{"ops", "opprofile", "texts"} {
+			if c.IsSet(flag) {
+				return opt, usagef("--%s is about the timings: expected no --no-throughput", flag)
+			}
+		}
+	}
+	if c.IsSet("texts") {
+		if err := con.benchTexts(c, &opt); err != nil {
+			return opt, err
+		}
+	}
 	return opt, nil
+}
+
+// benchTexts reads the file of --texts. A batch must not have more texts than the file: with some of them repeated, less
+// than a batch of work would be timed.
+func (con *console) benchTexts(c *cli.Context, opt *throughput.Options) (err error) {
+	towers := opt.Towers
+	if len(towers) == 0 {
+		towers = throughput.DefaultTowers()
+	}
+	withTexts := func(tower string) bool { return slices.Contains(textTowers, tower) }
+	if !slices.ContainsFunc(towers, withTexts) {
+		return usagef("--texts: the tower %s takes none: expected one of %s in --tower", strings.Join(towers, ","), strings.Join(textTowers, ", "))
+	}
+	if opt.Texts, err = con.readTexts(c.String("texts")); err != nil {
+		return err
+	}
+	if most := slices.Max(opt.Batches); slices.Contains(towers, throughput.TowerText) && most > len(opt.Texts) {
+		return usagef("--texts %s: %d lines: expected at least %d, the texts of a batch (--batches)", c.String("texts"), len(opt.Texts), most)
+	}
+	opt.PerPair = min(len(opt.Texts), throughput.TextSetSize)
+	return nil
 }
 
 // measure runs the alignment and the timings that are asked for. What is finished comes with the error that ended it.

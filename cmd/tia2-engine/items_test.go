@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"codeberg.org/sbinet/npyio/npz"
 
@@ -289,5 +290,102 @@ func TestBenchJSON(t *testing.T) {
 	out := must(t, "", append(args, "--compare", first)...)
 	if !strings.Contains(out, "image") || !strings.Contains(out, "items/s") {
 		t.Errorf("%s", out)
+	}
+}
+
+// benchRuns runs bench with a short time and returns the runs of its JSON, each by its tower.
+func benchRuns(t *testing.T, stdin string, args ...string) map[string]benchRun {
+	t.Helper()
+	var doc struct{ Runs []benchRun }
+	args = append([]string{"bench", "--no-alignment", "--max-time", "50ms", "--format", "json"}, args...)
+	if err := json.Unmarshal([]byte(must(t, stdin, args...)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	runs := map[string]benchRun{}
+	for _, r := range doc.Runs {
+		runs[r.Tower] = r
+	}
+	return runs
+}
+
+type benchRun struct {
+	Tower        string
+	Texts, Calls int
+	GFLOP        float64 `json:"gflop_per_item"`
+	Ops          []struct {
+		Op, Shape string
+		Count     int
+		TimeMS    float64 `json:"time_ms"`
+		Share     float64
+		GFLOPS    float64  `json:"gflops"`
+		GBs       float64  `json:"gb_s"`
+		Roof      *float64 `json:"roof_fraction"`
+	}
+}
+
+// --ops puts the ops of every run into the table and the JSON, and only then.
+func TestBenchOps(t *testing.T) {
+	if runs := benchRuns(t, "", "--tower", "image", "--batches", "2", "--max-calls", "1"); runs["image"].Ops != nil || runs["image"].Calls != 1 {
+		t.Errorf("without --ops, --max-calls 1: %+v", runs)
+	}
+	runs := benchRuns(t, "", "--tower", "image,text", "--batches", "2", "--ops")
+	for tower, run := range runs {
+		if len(run.Ops) < 5 {
+			t.Fatalf("%s: %d ops", tower, len(run.Ops))
+		}
+		share, layers := 0.0, 0
+		last := run.Ops[len(run.Ops)-1]
+		for _, o := range run.Ops[:len(run.Ops)-1] {
+			share += o.Share
+			if !strings.HasPrefix(o.Op, tower+"/") || o.Shape == "" || o.TimeMS <= 0 || o.GBs <= 0 || o.Roof == nil {
+				t.Errorf("%s: %+v", tower, o)
+			}
+			if strings.Contains(o.Op, "/blk.*/") {
+				layers = max(layers, o.Count)
+			}
+		}
+		if last.Op != "total" || math.Abs(share-1) > 1e-3 || layers < 2 {
+			t.Errorf("%s: the shares add up to %g, %d layers in a row, the last op is %s", tower, share, layers, last.Op)
+		}
+	}
+	out := must(t, "", "bench", "--no-alignment", "--tower", "image", "--batches", "2", "--max-time", "50ms", "--ops")
+	_, table, ok := strings.Cut(out, "ops of demo image, cpu ")
+	if !ok || !strings.Contains(table, "of roof") || !strings.Contains(table, "image/blk.*/") || !strings.Contains(table, "\ntotal ") {
+		t.Errorf("%s", out)
+	}
+	for line := range strings.Lines(table) {
+		if n := utf8.RuneCountInString(line) - 1; n > 120 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+}
+
+// --texts replaces the made-up prompts of every tower that has some.
+func TestBenchTexts(t *testing.T) {
+	short, long := "a", strings.Repeat("a red circle and a blue square ", 3)
+	of := func(text string, n int, args ...string) map[string]benchRun {
+		return benchRuns(t, strings.Repeat(text+"\n", n), append(args, "--texts", "-")...)
+	}
+	a := of(short, 40, "--tower", "text,pair,e2e", "--batches", "4")
+	b := of(long, 40, "--tower", "text,pair,e2e", "--batches", "4")
+	for _, tower := range []string{"text", "pair", "e2e"} {
+		if a[tower].GFLOP <= 0 || a[tower].GFLOP >= b[tower].GFLOP {
+			t.Errorf("%s: %g GFLOP an item for short texts, %g for long ones", tower, a[tower].GFLOP, b[tower].GFLOP)
+		}
+	}
+	if a["pair"].Texts != 33 || a["e2e"].Texts != 33 {
+		t.Errorf("pair %+v, e2e %+v: want 33 of 40 texts", a["pair"], a["e2e"])
+	}
+	if few := of(short, 5, "--tower", "pair", "--batches", "8"); few["pair"].Texts != 5 {
+		t.Errorf("pair %+v: want the 5 texts that there are", few["pair"])
+	}
+	for _, args := range [][]string{{"--batches", "6"}, {"--batches", "1", "--batches", "6"}, {"--batch", "6"}} {
+		r := command(t, "", append([]string{"bench", "--no-alignment", "--tower", "text", "--texts", textsFile(t, "a", "b", "c", "d", "e")}, args...)...)
+		if r.code != exitUsage || !strings.Contains(r.err, ": 5 lines: expected at least 6, the texts of a batch (--batches)") {
+			t.Errorf("%q: status %d, stderr %s", args, r.code, r.err)
+		}
+	}
+	if r := command(t, "", "bench", "--no-alignment", "--tower", "text", "--texts", textsFile(t, "a")); !strings.Contains(r.err, "expected at least 32") {
+		t.Errorf("the batch of no flag: stderr %s", r.err)
 	}
 }
