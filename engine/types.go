@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -106,10 +107,24 @@ type Info struct {
 	Mean, Std [3]float32
 }
 
-// TextFLOPs returns the cost of one text of the given number of tokens.
-func (i Info) TextFLOPs(tokens int) float64 {
-	t := float64(tokens)
-	return t*i.TextFLOPsPerToken + t*t*i.TextFLOPsAttention + i.TextFLOPsPooled
+// TextFLOPs returns the cost of texts in one batch, each given by its ids up to the one it is pooled at: a prefix that
+// texts share is computed once. Several batches cost a little more, for what they share with each other.
+func (i Info) TextFLOPs(texts [][]int32) float64 {
+	var sum float64
+	var before []int32
+	for k, text := range slices.SortedFunc(slices.Values(texts), slices.Compare[[]int32]) {
+		shared := sharedPrefix(before, text)
+		if k > 0 && shared == len(text) && shared == len(before) {
+			continue // the same text again
+		}
+		// The d-th token of a text attends to d tokens: 1 + 3 + ... + (2T-1) = T*T.
+		for d := shared + 1; d <= len(text); d++ {
+			sum += i.TextFLOPsPerToken + float64(2*d-1)*i.TextFLOPsAttention
+		}
+		sum += i.TextFLOPsPooled
+		before = text
+	}
+	return sum
 }
 
 // OpSample is the time one op took, summed over Count runs.

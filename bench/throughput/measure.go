@@ -326,10 +326,7 @@ func (h *harness) texts(n int) []string {
 // tokens returns the ids of n texts and the operations that they cost together.
 func (h *harness) tokens(n int) (ids [][]int32, flops float64, err error) {
 	ids, err = tokenIDs(h.model, h.info, h.texts(n))
-	for _, row := range ids {
-		flops += h.info.TextFLOPs(len(row))
-	}
-	return ids, flops, err
+	return ids, h.info.TextFLOPs(ids), err
 }
 
 // images returns n encoded pictures.
