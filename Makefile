@@ -3,6 +3,7 @@
 # make test       sets up, builds and runs all tests
 # make lint       checks the rules of CONTRIBUTING.md that a script can check
 # make asan       the tests under the address sanitizer, and Go's under its race detector and cgo checks
+# make neon       development: the NEON kernels under qemu (Debian: qemu-user-static g++-aarch64-linux-gnu)
 # make parity     development: full-size models against the Python references (makes a venv)
 # make clean      removes what was built
 
@@ -19,7 +20,7 @@ GO = $(GO_ENV) go
 # Vulkan in software (Mesa's lavapipe) is hidden by ggml unless it is named; the tests use it where there is no GPU.
 TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
 
-.PHONY: build bench test lint asan parity clean setup native
+.PHONY: build bench test lint asan neon parity clean setup native
 
 build: native
 	@mkdir -p bin
@@ -60,8 +61,11 @@ go-asan:
 lint:
 	@.ci/lint $(BUILD)
 
+neon:
+	@kernels/test/neon.sh $(BUILD)-neon
+
 parity: build
 	@$(GO_ENV) bench/parity/run.sh
 
 clean:
-	rm -rf build build-asan bin
+	rm -rf build build-asan build-neon bin

@@ -16,7 +16,7 @@
 struct tia2_cpu_ops {
     tia2_attention_f32_fn  attention_f32;
     tia2_attention_bf16_fn attention_bf16;
-    tia2_dense_fn        dense_f32, dense_bf16, dense_q8;
+    tia2_dense_fn          dense_f32, dense_bf16, dense_q8;
     tia2_layer_norm_fn     layer_norm;
     tia2_quantize_f32_fn   quantize_f32;
     tia2_quantize_bf16_fn  quantize_bf16;
@@ -24,11 +24,11 @@ struct tia2_cpu_ops {
     tia2_activate_fn       activate;
     tia2_l2_normalize_fn   l2_normalize;
     tia2_patches_fn        patches;
-    tia2_textnorm_f32_fn textnorm_f32;
-    tia2_peak_flops_fn   peak_f32;
-    tia2_peak_flops_fn   peak_bf16; // NULL where there is no such instruction
-    tia2_peak_flops_fn   peak_int8; // NULL where there is no such instruction
-    tia2_peak_read_fn    peak_read;
+    tia2_textnorm_f32_fn   textnorm_f32;
+    tia2_peak_flops_fn     peak_f32;
+    tia2_peak_flops_fn     peak_bf16; // NULL where there is no such instruction
+    tia2_peak_flops_fn     peak_int8; // NULL where there is no such instruction
+    tia2_peak_read_fn      peak_read;
 };
 
 // Fills every slot with its scalar form, then lets each instruction set of `flags` override, lowest first.

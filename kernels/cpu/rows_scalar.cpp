@@ -76,7 +76,8 @@ void tia2_layer_norm_scalar(const tia2_layer_norm_call *c) {
     }
 }
 
-template <class T> static void quantize(void *y, size_t y_stride, const T *x, size_t x_stride, size_t n_rows, size_t W, float (*value)(T)) {
+template <class T>
+static void quantize(void *y, size_t y_stride, const T *x, size_t x_stride, size_t n_rows, size_t W, float (*value)(T)) {
     assert(W >= 1 && x_stride >= sizeof(T) * W && y_stride >= tia2_q8_stride(W));
     for (size_t r = 0; r < n_rows; r++) {
         const T *row = row_of(x, x_stride, r);

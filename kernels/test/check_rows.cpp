@@ -10,7 +10,8 @@ namespace {
 using tia2::activation;
 
 enum kind { kRandom, kOffset, kOutlier, kHuge, kTiny, kDenormal, kConstant, kZero, kNaN, kInf, kKinds };
-const char *const kKindNames[kKinds] = {"random", "offset", "outlier", "huge", "tiny", "denormal", "constant", "zero", "NaN", "infinity"};
+const char *const kKindNames[kKinds] = {"random",   "offset",   "outlier", "huge", "tiny",
+                                        "denormal", "constant", "zero",    "NaN",  "infinity"};
 
 void fill(float *x, size_t n, kind k) {
     const float mag = k == kHuge ? 1e30f : k == kTiny ? 1e-30f : k == kDenormal ? 1e-39f : 3.f;
@@ -70,7 +71,8 @@ tia2_cpu_ops reference() {
 // ---- layer_norm ----------------------------------------------------------------------------------------------------
 
 // One row of f32 results.
-void judge_norm(const char *isa, const float *y, const float *x, const float *w, const float *b, size_t W, float eps, size_t row) {
+void judge_norm(const char *isa, const float *y, const float *x, const float *w, const float *b, size_t W, float eps,
+                size_t row) {
     double mean = 0, size = 0, var = 0;
     for (size_t i = 0; i < W; i++) {
         mean += x[i] / (double)W;
@@ -80,7 +82,8 @@ void judge_norm(const char *isa, const float *y, const float *x, const float *w,
     const double sd = std::sqrt(var / (double)W + eps);
     for (size_t i = 0; i < W; i++) {
         const double want = (x[i] - mean) / sd * w[i] + b[i];
-        const double tol = (3 + (double)W / 256) * FLT_EPSILON * (std::fabs(w[i]) * (std::fabs(x[i]) + size) / sd + std::fabs(b[i]));
+        const double parts = std::fabs(w[i]) * (std::fabs(x[i]) + size) / sd + std::fabs(b[i]);
+        const double tol = (3 + (double)W / 256) * FLT_EPSILON * parts;
         if (std::isfinite(want) ? !(std::fabs(y[i] - want) <= tol) : !std::isnan(y[i]))
             return FAIL("%s: row %zu, %zu: got %.9g want %.9g, tolerance %.3g", isa, row, i, y[i], want, tol);
     }
@@ -116,9 +119,11 @@ void norm_one(const char *isa, tia2_layer_norm_fn fn, size_t W, size_t mis, kind
     ops.quantize_f32(bytes_want.row(0), bytes_want.stride(), y.row(0), y.stride(), kRows, W);
     for (size_t r = 0; r < kRows; r++) {
         if (memcmp(half.row(r), half_want.row(r), 2 * W) != 0) FAIL("%s: the bf16 row is not that of the f32 row", isa);
-        if (memcmp(bytes.row(r), bytes_want.row(r), tia2_q8_stride(W)) != 0) FAIL("%s: the q8 row is not that of the f32 row", isa);
+        if (memcmp(bytes.row(r), bytes_want.row(r), tia2_q8_stride(W)) != 0)
+            FAIL("%s: the q8 row is not that of the f32 row", isa);
     }
-    if (!x.intact() || !w.intact() || !b.intact() || !y.intact() || !half.intact() || !bytes.intact()) FAIL("%s: wrote out of bounds", isa);
+    if (!x.intact() || !w.intact() || !b.intact() || !y.intact() || !half.intact() || !bytes.intact())
+        FAIL("%s: wrote out of bounds", isa);
 }
 
 // Far from zero the rounding of the mean to f32 is all that may be left: without the correction the error is twice that.
@@ -138,7 +143,8 @@ void norm_offset(const char *isa, tia2_layer_norm_fn fn) {
         for (size_t i = 0; i < W; i++) error += std::pow((y[r * W + i] - (x[r * W + i] - mean) / sd) * sd, 2) / (n * W);
     }
     const double ulp = 0x1p-14; // of 1000
-    if (!(std::sqrt(error) <= 1.2 * ulp / std::sqrt(12.0))) FAIL("%s: error %.3g, %.2f of a rounding", isa, std::sqrt(error), std::sqrt(12 * error) / ulp);
+    if (!(std::sqrt(error) <= 1.2 * ulp / std::sqrt(12.0)))
+        FAIL("%s: error %.3g, %.2f of a rounding", isa, std::sqrt(error), std::sqrt(12 * error) / ulp);
 }
 
 // Reads and writes that end at pages which cannot be touched.
@@ -191,7 +197,8 @@ void judge_q8(const char *isa, const uint8_t *y, const float *x, size_t W) {
         const int q = (int)y[i] - 128;
         if (i >= W || !(scale > 0)) {
             if (q != 0) return FAIL("%s: byte %zu is %d, expected 128", isa, i, y[i]);
-        } else if (!(std::fabs((double)scale * q - x[i]) <= scale * (0.5 + 0x1p-15)) || (std::fabs(x[i]) == most && abs(q) != 127)) {
+        } else if (!(std::fabs((double)scale * q - x[i]) <= scale * (0.5 + 0x1p-15)) ||
+                   (std::fabs(x[i]) == most && abs(q) != 127)) {
             return FAIL("%s: byte %zu of %.9g is %d, scale %.9g", isa, i, x[i], y[i], scale);
         }
     }
@@ -226,7 +233,8 @@ void quantize_one(const char *isa, const tia2_cpu_ops &ops, size_t W, size_t mis
         }
         for (size_t r = 0; r < kRows; r++) {
             judge_q8(isa, y.row(r), bf16 ? back.row(r) : x.row(r), W);
-            if (memcmp(y.row(r), want.row(r), out) != 0) FAIL("%s: %s row %zu differs from the reference's", isa, bf16 ? "bf16" : "f32", r);
+            if (memcmp(y.row(r), want.row(r), out) != 0)
+                FAIL("%s: %s row %zu differs from the reference's", isa, bf16 ? "bf16" : "f32", r);
         }
         if (!y.intact()) FAIL("%s: wrote out of bounds", isa);
     }
@@ -248,7 +256,8 @@ void quantize_edges(const char *isa, const tia2_cpu_ops &ops) {
         if (memcmp(y, want, sizeof y) != 0) FAIL("%s: differs from the reference", isa);
         if (most == 254.f)
             for (size_t i = 0; i < W; i++)
-                if (i != 11 && y[i] != (int)std::nearbyint(x[i] / 2) + 128) FAIL("%s: %g became %d: not to nearest even", isa, x[i], y[i]);
+                if (i != 11 && y[i] != (int)std::nearbyint(x[i] / 2) + 128)
+                    FAIL("%s: %g became %d: not to nearest even", isa, x[i], y[i]);
     }
 }
 
@@ -269,7 +278,8 @@ uint16_t nearest_bf16(float v) {
     memcpy(&bits, &v, sizeof bits);
     const uint32_t below = bits >> 16, above = below + 1; // in size
     const auto     size = [](uint32_t b) {
-        return (b & 0x7fff) == 0x7f80 ? 0x1p128 : std::ldexp((double)((b & 0x7f) + ((b & 0x7f80) ? 128 : 0)), (int)((b & 0x7f80) ? (b >> 7 & 0xff) : 1) - 134);
+        const uint32_t exponent = b >> 7 & 0xff, mantissa = (b & 0x7f) + (exponent ? 128 : 0);
+        return std::ldexp((double)mantissa, (int)(exponent ? exponent : 1) - 134); // the pattern of infinity is 2^128
     };
     const double to_below = std::fabs((double)v) - size(below), to_above = size(above) - std::fabs((double)v);
     return (uint16_t)(to_below < to_above || (to_below == to_above && below % 2 == 0) ? below : above);
@@ -306,12 +316,12 @@ void bench_rows(const char *isa, const tia2_cpu_ops &ops) {
         char shape[64];
         snprintf(shape, sizeof shape, "%zu x %zu", n_rows, W);
         const size_t out = tia2_q8_stride(W);
-        bench_line("to_bf16", isa, shape, check_time([&] { ops.to_bf16(half.data(), 2 * W, x.data(), 4 * W, n_rows, W); }, 3),
-                   (double)(n_rows * 6 * W));
-        bench_line("quantize_f32", isa, shape, check_time([&] { ops.quantize_f32(y.data(), out, x.data(), 4 * W, n_rows, W); }, 3),
-                   (double)(n_rows * (4 * W + out)));
-        bench_line("quantize_bf16", isa, shape, check_time([&] { ops.quantize_bf16(y.data(), out, half.data(), 2 * W, n_rows, W); }, 3),
-                   (double)(n_rows * (2 * W + out)));
+        const auto to_bf16 = [&] { ops.to_bf16(half.data(), 2 * W, x.data(), 4 * W, n_rows, W); };
+        bench_line("to_bf16", isa, shape, check_time(to_bf16, 3), (double)(n_rows * 6 * W));
+        const auto from_f32 = [&] { ops.quantize_f32(y.data(), out, x.data(), 4 * W, n_rows, W); };
+        const auto from_bf16 = [&] { ops.quantize_bf16(y.data(), out, half.data(), 2 * W, n_rows, W); };
+        bench_line("quantize_f32", isa, shape, check_time(from_f32, 3), (double)(n_rows * (4 * W + out)));
+        bench_line("quantize_bf16", isa, shape, check_time(from_bf16, 3), (double)(n_rows * (2 * W + out)));
     }
 }
 
@@ -328,7 +338,9 @@ void judge_activation(const char *isa, float y, float x, activation act) {
         return;
     }
     const double want = exact(x, act);
-    if (std::fabs(x) > 100 ? y != (act == activation::none || x > 0 ? x : 0) : !(std::fabs(y - want) <= 2e-7 * std::fmax(1, std::fabs(x))))
+    const double size = std::fabs(x);
+    const float  limit = act == activation::none || x > 0 ? x : 0;
+    if (size > 100 ? y != limit : !(std::fabs(y - want) <= 2e-7 * std::fmax(1, size)))
         FAIL("%s: of %.9g got %.9g want %.9g", isa, x, y, want);
 }
 
@@ -405,7 +417,8 @@ struct picture {
     check_buf<uint8_t>       pixels;
     check_buf<float>         table;
 
-    picture(size_t grid, size_t P_, size_t mis) : S(grid * P_), P(P_), row(3 * P_ * P_), pixels(S * S * 3, mis, 7), table(768, mis, NAN) {
+    picture(size_t grid, size_t P_, size_t mis)
+        : S(grid * P_), P(P_), row(3 * P_ * P_), pixels(S * S * 3, mis, 7), table(768, mis, NAN) {
         const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f}, sd[3] = {0.26862954f, 0.26130258f, 0.27577711f};
         for (size_t i = 0; i < pixels.n; i++) pixels.p()[i] = (uint8_t)check_rand();
         for (size_t i = 0; i < 768; i++) table.p()[i] = ((float)(i % 256) / 255.0f - mean[i / 256]) / sd[i / 256];
@@ -431,7 +444,8 @@ void patches_one(const char *isa, tia2_patches_fn fn, size_t grid, size_t P, siz
         for (size_t i = 0; i < img.row; i++) {
             const float want = img.at(n, i), got = y.row(n - begin)[i];
             if (got != want) return FAIL("%s: patch %zu, %zu: got %.9g want %.9g", isa, n, i, got, want);
-            if (half.row(n - begin)[i] != nearest_bf16(want)) return FAIL("%s: patch %zu, %zu: bf16 of %.9g is wrong", isa, n, i, want);
+            if (half.row(n - begin)[i] != nearest_bf16(want))
+                return FAIL("%s: patch %zu, %zu: bf16 of %.9g is wrong", isa, n, i, want);
         }
     c.begin = c.end = all; // none
     fn(&c);
@@ -447,7 +461,8 @@ void bench_patches(const char *isa, tia2_patches_fn fn) {
         const size_t out = tia2_row_bytes(f, img.row);
         const double s = check_time([&] {
             for (size_t b = 0; b < images; b++) {
-                const tia2_patches_call c = {&pixels[b * img.pixels.n], img.S, img.P, 0, 49, img.values(), &y[b * 49 * out], out, f};
+                const uint8_t          *p = &pixels[b * img.pixels.n];
+                const tia2_patches_call c = {p, img.S, img.P, 0, 49, img.values(), &y[b * 49 * out], out, f};
                 fn(&c);
             }
         }, 3);
@@ -487,7 +502,8 @@ TIA2_CHECK(rows) {
             bench_activate(isa, fn, activation::quick_gelu, "quick_gelu", 14);
         }
     });
-    check_levels("l2_normalize", [](const tia2_cpu_ops &o) { return o.l2_normalize; }, [](const char *isa, tia2_l2_normalize_fn fn) {
+    const auto l2_normalize = [](const tia2_cpu_ops &o) { return o.l2_normalize; };
+    check_levels("l2_normalize", l2_normalize, [](const char *isa, tia2_l2_normalize_fn fn) {
         for (size_t W : widths())
             for (int k = 0; k < kKinds; k++) normalize_one(isa, fn, W, W % 6, (kind)k);
     });

@@ -32,7 +32,8 @@ mkdir -p "$build"
 compile() { # SOURCE OBJECT
     flags=
     case $1 in *_scalar.cpp) flags=-ffp-contract=off ;; esac
-    "$cxx" -O2 -g1 -std=c++17 -Wall -Wextra -Wno-missing-field-initializers $flags -I"$kernels" -I"$kernels/include" -c "$1" -o "$2"
+    "$cxx" -O2 -g1 -std=c++17 -Wall -Wextra -Wno-missing-field-initializers $flags -I"$kernels" -I"$kernels/include" \
+        -c "$1" -o "$2"
 }
 objects=
 for source in $sources; do

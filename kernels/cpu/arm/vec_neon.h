@@ -1,4 +1,5 @@
-// vec_neon.h: the f32 vectors that the *_simd.inc forms are written with, for NEON, as simd_math.inc lists them. No library header.
+// vec_neon.h: the f32 vectors that the *_simd.inc forms are written with, for NEON: simd_math.inc lists
+// them. No library header.
 #pragma once
 #include <arm_neon.h>
 #include <stddef.h>

@@ -1,4 +1,5 @@
-// vec_avx2.h: the f32 vectors that the *_simd.inc forms are written with, for AVX2 and FMA, as simd_math.inc lists them. No library header.
+// vec_avx2.h: the f32 vectors that the *_simd.inc forms are written with, for AVX2 and FMA: simd_math.inc
+// lists them. No library header.
 #pragma once
 #include <immintrin.h>
 #include <stddef.h>

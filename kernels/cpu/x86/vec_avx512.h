@@ -1,4 +1,5 @@
-// vec_avx512.h: the f32 vectors that the *_simd.inc forms are written with, for AVX-512, as simd_math.inc lists them. No library header.
+// vec_avx512.h: the f32 vectors that the *_simd.inc forms are written with, for AVX-512: simd_math.inc lists
+// them. No library header.
 #pragma once
 #include <immintrin.h>
 #include <stddef.h>
@@ -25,7 +26,8 @@ static inline vf v_copysign(vf a, vf sign) { // |a| with the sign of `sign`; a >
 }
 static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-static inline vf v_clamp(vf a, float c) { return _mm512_range_ps(a, _mm512_set1_ps(c), 2); } // the lesser of |a| and |c|, sign of a
+// 2: the lesser of |a| and |c|, with the sign of a.
+static inline vf v_clamp(vf a, float c) { return _mm512_range_ps(a, _mm512_set1_ps(c), 2); }
 static inline vf v_pow2(vf n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
 static inline float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline float v_greatest(vf a) { return _mm512_reduce_max_ps(a); }
@@ -49,7 +51,9 @@ static inline __m256i to_bf16(vf a) {
 #endif
 }
 static inline void v_store_bf16(uint16_t *p, vf a) { _mm256_storeu_si256((__m256i *)p, to_bf16(a)); }
-static inline void v_store_bf16_n(uint16_t *p, vf a, size_t n) { _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), to_bf16(a)); }
+static inline void v_store_bf16_n(uint16_t *p, vf a, size_t n) {
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), to_bf16(a));
+}
 
 // As integers: of patterns without a sign, those of NaN are the greatest.
 static inline vf v_max_nan(vf a, vf b) {
