@@ -120,8 +120,7 @@ func reversed(e engine.Embeddings) engine.Embeddings {
 
 // checkInvariance opens a model with several batch sizes and thread counts and compares what it gives.
 func checkInvariance(t *testing.T, images []engine.Image, texts []string, open func(batch, threads int) *engine.Model) {
-	const allowed = 2e-6
-	var worst float64
+	allowed := allowedDifference()
 	base := open(32, 1)
 	wantImages, wantTexts := encode(t, base, images, texts, false)
 	wantScores := base.Similarity(wantImages, wantTexts)
@@ -135,16 +134,23 @@ func checkInvariance(t *testing.T, images []engine.Image, texts []string, open f
 		m.Close()
 		di, dt := maxDiff(t, gotImages.Data, wantImages.Data), maxDiff(t, gotTexts.Data, wantTexts.Data)
 		ds := maxDiff(t, scores.Scores, wantScores.Scores) / float64(m.Info().LogitScale) // as a cosine
-		worst = max(worst, di, dt, ds)
 		if !(di <= allowed && dt <= allowed && ds <= allowed) {
 			t.Errorf("%+v: images differ by %.3g, texts by %.3g, cosines by %.3g from batch 32, 1 thread; allowed %g", c, di, dt, ds, allowed)
 		}
 	}
-	t.Logf("largest difference: %.3g", worst)
+}
+
+// allowedDifference is how much an item's numbers may depend on its batch: not at all where our own kernels compute, a
+// little where every op is ggml's.
+func allowedDifference() float64 {
+	if os.Getenv("TIA2_CPU") == "ggml" || engine.NativeVersions().ISA == "scalar" {
+		return 2e-6
+	}
+	return 0
 }
 
 func TestDemoDoesNotDependOnBatchOrThreads(t *testing.T) {
-	for _, dtype := range []string{"", "f32", "int8"} {
+	for _, dtype := range []string{"", "f32", "bf16", "int8"} {
 		t.Run("dtype "+dtype, func(t *testing.T) {
 			checkInvariance(t, discs(t, 9), demoTexts, func(batch, threads int) *engine.Model {
 				return openDemo(t, engine.Options{Batch: batch, Threads: threads, DType: dtype})
@@ -177,7 +183,7 @@ func TestEqualItemsGetEqualRows(t *testing.T) {
 	m := openDemo(t, engine.Options{Batch: 4})
 	images := discs(t, 3)
 	i, x := encode(t, m, []engine.Image{images[0], images[1], images[0], images[2], images[0]}, []string{"a red circle", "a blue ring", "a red circle"}, false)
-	if maxDiff(t, i.Row(0), i.Row(2)) > 2e-6 || maxDiff(t, i.Row(0), i.Row(4)) > 2e-6 || maxDiff(t, x.Row(0), x.Row(2)) != 0 {
+	if maxDiff(t, i.Row(0), i.Row(2)) > allowedDifference() || maxDiff(t, i.Row(0), i.Row(4)) > allowedDifference() || maxDiff(t, x.Row(0), x.Row(2)) != 0 {
 		t.Error("equal items have different embeddings")
 	}
 	if maxDiff(t, i.Row(0), i.Row(1)) < 1e-4 || maxDiff(t, x.Row(0), x.Row(1)) < 1e-4 {
@@ -422,6 +428,10 @@ func TestEncodeInto(t *testing.T) {
 	}
 	if !slices.Equal(images, wantImages.Data) || !slices.Equal(texts, wantTexts.Data) {
 		t.Error("the Into forms give other numbers")
+	}
+	f32 := make([]float32, len(px.U8))
+	if err := m.EncodePixelsInto(ctx, engine.Pixels{N: 3, U8: []uint8{}, F32: f32}, images); err != nil {
+		t.Errorf("f32 pixels beside an empty u8 slice: %v", err)
 	}
 	for _, n := range []int{0, 3*dim - 1, 3*dim + 1} {
 		dst := make([]float32, n)
