@@ -23,6 +23,7 @@ struct tower {
     float              eps;
     activation         act;
     std::vector<block> blocks;
+    linear_weights     last_q, last_kv; // the last block's qkv in two: only pooled rows need a query there
     norm_weights       post_ln;
     linear_weights     projection;
 };
@@ -35,7 +36,7 @@ class clip : public family {
     // 21 tensors a block (views included), and some for the ends.
     size_t       nodes_max() const override { return 64 + 40 * (size_t)std::max(vision_.layers, text_.layers); }
     ggml_tensor *image_graph(graph_builder &g, int64_t B, bool f32_pixels) override;
-    ggml_tensor *text_graph(graph_builder &g, int64_t B, int64_t n, int64_t pairs) override;
+    ggml_tensor *text_graph(graph_builder &g, const text_shape &s) override;
 
   private:
     tower          vision_, text_;
@@ -51,6 +52,9 @@ norm_weights load_norm(weights &w, const std::string &name, int64_t width, float
 linear_weights load_linear(weights &w, const std::string &name, int64_t in, int64_t out) {
     return {w.get(name + ".weight", {in, out}), w.get_f32(name + ".bias", {out})};
 }
+
+// Some of the outputs of a product.
+linear_weights part(weights &w, const linear_weights &l, int64_t first, int64_t n) { return {w.part(l.weight, first, n), w.part(l.bias, first, n)}; }
 
 activation parse_activation(const gguf_file &file, const char *key) {
     const std::string s = file.str(key);
@@ -78,6 +82,8 @@ tower load_tower(const gguf_file &file, weights &w, const char *section, const c
                             load_linear(w, b + "attn_qkv", t.width, 3 * t.width), load_linear(w, b + "attn_out", t.width, t.width),
                             load_linear(w, b + "ffn_up", t.width, t.mlp_width), load_linear(w, b + "ffn_down", t.mlp_width, t.width)});
     }
+    t.last_q     = part(w, t.blocks.back().qkv, 0, t.width);
+    t.last_kv    = part(w, t.blocks.back().qkv, t.width, 2 * t.width);
     t.post_ln    = load_norm(w, t.prefix + ".post_ln", t.width, t.eps);
     t.projection = {w.get(t.prefix + ".proj.weight", {t.width, embed_dim}), w.find(t.prefix + ".proj.bias", {embed_dim})};
     return t;
@@ -105,19 +111,32 @@ clip::clip(const gguf_file &file, weights &w) {
     text_position_embd_  = w.get_f32("t.position_embd", {text_.width, context});
 }
 
-// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x f32 [W, T*B] -> the pooled rows [W, B].
+// How many (query, key) pairs there are.
+struct pair_counts {
+    int64_t all, pooled; // pooled: of the pooled rows' queries
+};
+
+// x + attention(ln1(x)), then x + mlp(ln2(x)), for every block. x f32 [W, T*B] -> the pooled rows [W, n].
 //
-// After the last attention only pooled rows matter: `pool` takes them out there, and the rest is computed for them alone.
-template <class Pool> ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, const attention_shape &s, Pool pool) {
+// In the last block only pooled rows matter: from their queries on, it is computed for them alone. `pool` takes them out.
+template <class Pool>
+ggml_tensor *transformer(graph_builder &g, ggml_tensor *x, const tower &t, const attention_shape &s, const pair_counts &pairs,
+                         const pooled_rows &pooled, Pool pool) {
     for (size_t i = 0; i < t.blocks.size(); i++) {
         const block &b = t.blocks[i];
         g.scope("blk." + std::to_string(i));
-        ggml_tensor *n   = layer_norm(g, "ln1", x, b.ln1, operand_type(g, b.qkv));
-        ggml_tensor *qkv = linear(g, "attn/qkv", n, b.qkv, {activation::none, nullptr, between_type(g, b.out)});
-        ggml_tensor *a   = attention(g, "attn/softmax", qkv, s);
-        if (i + 1 == t.blocks.size()) {
-            a = pool("pool/attn", a);
-            x = pool("pool/residual", x);
+        const auto   product = [&](const char *name, ggml_tensor *rows, const linear_weights &w) {
+            return linear(g, name, rows, w, {activation::none, nullptr, between_type(g, b.out)});
+        };
+        ggml_tensor *n = layer_norm(g, "ln1", x, b.ln1, operand_type(g, b.qkv)), *a;
+        if (i + 1 < t.blocks.size()) {
+            ggml_tensor *qkv = product("attn/qkv", n, b.qkv);
+            a                = attention(g, "attn/softmax", qkv, qkv, s, pairs.all);
+        } else {
+            ggml_tensor *kv = product("attn/kv", n, t.last_kv);
+            x               = pool("pool", x);
+            ggml_tensor *q  = product("attn/q", layer_norm(g, "pool/ln1", x, b.ln1, operand_type(g, t.last_q)), t.last_q);
+            a               = attention(g, "attn/softmax", q, kv, s, pairs.pooled, pooled);
         }
         x              = linear(g, "attn/out", as_operand(g, "attn/rows", a, b.out), b.out, {activation::none, x});
         n              = layer_norm(g, "ln2", x, b.ln2, operand_type(g, b.up));
@@ -139,17 +158,17 @@ ggml_tensor *clip::image_graph(graph_builder &g, int64_t B, bool f32_pixels) {
     x               = add_class_and_positions(g, "embd", x, class_embd_, image_position_embd_, B);
     x               = layer_norm(g, "pre_ln", x, pre_ln_);
     // The class token is the first row of each image.
-    x = transformer(g, x, vision_, {vision_.heads, T, B, nullptr, B * T * T},
+    x = transformer(g, x, vision_, {vision_.heads, T, B, nullptr}, {B * T * T, B * T}, {B, nullptr},
                     [&](const char *name, ggml_tensor *rows) { return every_row(g, name, rows, T); });
     return project(g, x, vision_);
 }
 
-ggml_tensor *clip::text_graph(graph_builder &g, int64_t B, int64_t n, int64_t pairs) {
-    ggml_tensor *tokens = g.input("tokens", GGML_TYPE_I32, {n}), *positions = g.input("positions", GGML_TYPE_I32, {n});
-    ggml_tensor *pooled = g.input("pooled", GGML_TYPE_I32, {B});
+ggml_tensor *clip::text_graph(graph_builder &g, const text_shape &s) {
+    ggml_tensor *tokens = g.input("tokens", GGML_TYPE_I32, {s.nodes}), *positions = g.input("positions", GGML_TYPE_I32, {s.nodes});
+    ggml_tensor *pooled = g.input("pooled", GGML_TYPE_I32, {s.texts});
     ggml_tensor *x      = embed_tokens(g, "embd", tokens, positions, token_embd_, text_position_embd_);
-    x                   = transformer(g, x, text_, {text_.heads, n, 1, token_tree_input(g, n), pairs},
-                                      [&](const char *name, ggml_tensor *rows) { return gather_rows(g, name, rows, pooled); });
+    x = transformer(g, x, text_, {text_.heads, s.nodes, 1, token_tree_input(g, s.nodes)}, {s.pairs, s.tokens}, {s.texts, pooled},
+                    [&](const char *name, ggml_tensor *rows) { return gather_rows(g, name, rows, pooled); });
     return project(g, x, text_);
 }
 

@@ -78,31 +78,44 @@ void run_linear(ggml_tensor *dst, int ith, int nth, void *call) {
 
 struct attention_call {
     attention_shape    shape;
+    pooled_rows        pooled;
     std::atomic<bool> *failed;
 };
 
 void attend(const tia2_attention_head<float> &h) { tia2_cpu().attention_f32(&h); }
 void attend(const tia2_attention_head<uint16_t> &h) { tia2_cpu().attention_bf16(&h); }
 
-// Heads of the n queries from row `first`, over T keys: those of rows, or T rows from `first`.
-template <class E>
-void attend_rows(ggml_tensor *dst, const attention_shape &s, range heads, int64_t first, int64_t n, const int32_t *rows, int64_t T) {
+// Queries and keys that belong together.
+struct attention_block {
+    range          heads;
+    int64_t        first, n;   // rows of q and of the result
+    int64_t        key, T;     // T keys from this row of kv on, or where `path` is not NULL:
+    const int32_t *path;       // [T] rows of kv; query i sees path[0..T-n+i]
+};
+
+template <class E> void attend_block(ggml_tensor *dst, int64_t n_heads, const attention_block &b) {
     static thread_local std::vector<float> scratch;
-    const int64_t                          W = dst->ne[0], d = W / s.heads;
-    scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)T, (size_t)d)));
-    const auto *q    = (const E *)row_of(dst->src[0], first);
-    const auto *keys = rows ? (const E *)dst->src[0]->data : q;
-    auto       *out  = (E *)row_of(dst, first);
-    for (int64_t h = heads.begin; h < heads.end; h++) {
+    const ggml_tensor                     *q = dst->src[0], *kv = dst->src[1];
+    const int64_t                          W = dst->ne[0], d = W / n_heads;
+    scratch.resize(std::max(scratch.size(), tia2_attention_scratch((size_t)b.T, (size_t)d)));
+    const auto *v = (const E *)row_of(kv, b.path ? 0 : b.key) + kv->ne[0] - W; // values are the last W of a row, keys the W before
+    for (int64_t h = b.heads.begin; h < b.heads.end; h++) {
         const int64_t at = h * d;
-        attend({q + at, keys + W + at, keys + 2 * W + at, (size_t)(3 * W), rows, out + at, (size_t)W, (size_t)T, (size_t)n, (size_t)d,
-                rows != nullptr, scratch.data()});
+        attend({(const E *)row_of(q, b.first) + at, v - W + at, v + at, (size_t)kv->ne[0], b.path, (E *)row_of(dst, b.first) + at, (size_t)W,
+                (size_t)b.T, (size_t)b.n, (size_t)d, b.path != nullptr, scratch.data()});
     }
+}
+
+// The nodes from the root to `node`.
+void path_to(const int32_t *parents, int32_t node, std::vector<int32_t> &path) {
+    path.clear();
+    for (; node >= 0; node = parents[node]) path.push_back(node);
+    std::reverse(path.begin(), path.end());
 }
 
 // Every run of nodes that follow each other, first to last, is a piece of one text: its keys are the path from the root.
 template <class E> void attend_tree(ggml_tensor *dst, const attention_shape &s, range nodes) {
-    const auto          *parents = (const int32_t *)dst->src[1]->data;
+    const auto          *parents = (const int32_t *)dst->src[2]->data;
     std::vector<int32_t> path;
     const auto           starts = [&](int64_t i) { return i == 0 || parents[i] != i - 1; };
     int64_t              i      = nodes.begin;
@@ -110,28 +123,40 @@ template <class E> void attend_tree(ggml_tensor *dst, const attention_shape &s, 
     while (i < nodes.end) {
         int64_t end = i + 1;
         while (end < s.T && !starts(end)) end++;
-        path.clear();
-        for (int32_t at = (int32_t)end - 1; at >= 0; at = parents[at]) path.push_back(at);
-        std::reverse(path.begin(), path.end());
-        attend_rows<E>(dst, s, {0, s.heads}, i, end - i, path.data(), (int64_t)path.size());
+        path_to(parents, (int32_t)end - 1, path);
+        attend_block<E>(dst, s.heads, {{0, s.heads}, i, end - i, 0, (int64_t)path.size(), path.data()});
         i = end;
     }
 }
 
-template <class E> void attend_part(ggml_tensor *dst, const attention_shape &s, int ith, int nth) {
-    if (s.tree) return attend_tree<E>(dst, s, part_of(s.T, ith, nth));
-    const range all = part_of(s.B * s.heads, ith, nth);
-    for (int64_t i = all.begin; i < all.end;) { // the heads of one image after another
+template <class E> void attend_pooled_nodes(ggml_tensor *dst, const attention_shape &s, range queries) {
+    std::vector<int32_t> path;
+    for (int64_t i = queries.begin; i < queries.end; i++) {
+        path_to((const int32_t *)dst->src[2]->data, ((const int32_t *)dst->src[3]->data)[i], path);
+        attend_block<E>(dst, s.heads, {{0, s.heads}, i, 1, 0, (int64_t)path.size(), path.data()});
+    }
+}
+
+// The heads of one image after another.
+template <class E> void attend_images(ggml_tensor *dst, const attention_shape &s, int64_t n, range all) {
+    for (int64_t i = all.begin; i < all.end;) {
         const int64_t b = i / s.heads, end = std::min(all.end, (b + 1) * s.heads);
-        attend_rows<E>(dst, s, {i - b * s.heads, end - b * s.heads}, b * s.T, s.T, nullptr, s.T);
+        attend_block<E>(dst, s.heads, {{i - b * s.heads, end - b * s.heads}, b * n, n, b * s.T, s.T, nullptr});
         i = end;
     }
+}
+
+template <class E> void attend_part(ggml_tensor *dst, const attention_call &c, int ith, int nth) {
+    const attention_shape &s = c.shape;
+    if (c.pooled.nodes) return attend_pooled_nodes<E>(dst, s, part_of(c.pooled.n, ith, nth));
+    if (s.tree) return attend_tree<E>(dst, s, part_of(s.T, ith, nth));
+    attend_images<E>(dst, s, c.pooled.n ? 1 : s.T, part_of(s.B * s.heads, ith, nth));
 }
 
 void run_attention(ggml_tensor *dst, int ith, int nth, void *call) {
     const auto &c = *static_cast<const attention_call *>(call);
     try {
-        dst->type == GGML_TYPE_BF16 ? attend_part<uint16_t>(dst, c.shape, ith, nth) : attend_part<float>(dst, c.shape, ith, nth);
+        dst->type == GGML_TYPE_BF16 ? attend_part<uint16_t>(dst, c, ith, nth) : attend_part<float>(dst, c, ith, nth);
     } catch (const std::bad_alloc &) {
         *c.failed = true;
     }
@@ -217,10 +242,12 @@ ggml_tensor *layer_norm_node(graph_builder &g, ggml_tensor *x, const norm_weight
 
 ggml_tensor *convert_node(graph_builder &g, ggml_tensor *x, ggml_type out) { return node(g, out, x->ne[0], x->ne[1], {x}, run_convert, nullptr); }
 
-ggml_tensor *attention_node(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
-    const attention_call call = {s, g.failed()};
-    if (s.tree) return node(g, qkv->type, qkv->ne[0] / 3, qkv->ne[1], {qkv, s.tree}, run_attention, call);
-    return node(g, qkv->type, qkv->ne[0] / 3, qkv->ne[1], {qkv}, run_attention, call);
+ggml_tensor *attention_node(graph_builder &g, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, const pooled_rows &pooled) {
+    const attention_call call = {s, pooled, g.failed()};
+    const int64_t        W = pooled.n ? q->ne[0] : q->ne[0] / 3, n = q->ne[1];
+    if (pooled.nodes) return node(g, q->type, W, n, {q, kv, s.tree, pooled.nodes}, run_attention, call);
+    if (s.tree) return node(g, q->type, W, n, {q, kv, s.tree}, run_attention, call);
+    return node(g, q->type, W, n, {q, kv}, run_attention, call);
 }
 
 ggml_tensor *patches_node(graph_builder &g, ggml_tensor *pixels, const patch_grid &grid, ggml_type out) {

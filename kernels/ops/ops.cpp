@@ -85,26 +85,28 @@ ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, cons
     return g.op(name, y, shape_name({x->ne[1], x->ne[0]}, out), 8.0 * (double)ggml_nelements(x), {x, w.weight, w.bias});
 }
 
-static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *qkv, const attention_shape &s) {
+static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, const pooled_rows &pooled) {
     ggml_context *ctx = g.ctx();
-    const int64_t W = qkv->ne[0] / 3, d = W / s.heads;
-    const size_t  e = ggml_element_size(qkv), row = qkv->nb[1];
-    // part[d, heads, T, B] of qkv[3W, T*B]
-    const auto part = [&](int64_t i) {
-        return ggml_view_4d(ctx, qkv, d, s.heads, s.T, s.B, (size_t)d * e, row, row * (size_t)s.T, (size_t)(i * W) * e);
+    const int64_t W = pooled.n ? q->ne[0] : q->ne[0] / 3, d = W / s.heads, queries = pooled.n ? pooled.n / s.B : s.T;
+    const size_t  e = ggml_element_size(q);
+    // part[d, heads, n, B]: W values of each of n*B rows, from value `at` on
+    const auto part = [&](ggml_tensor *t, int64_t n, int64_t at) {
+        return ggml_view_4d(ctx, t, d, s.heads, n, s.B, (size_t)d * e, t->nb[1], t->nb[1] * (size_t)n, (size_t)at * e);
     };
-    ggml_tensor *q = ggml_permute(ctx, part(0), 0, 2, 1, 3);                 // [d, T, heads, B]
-    ggml_tensor *k = ggml_permute(ctx, part(1), 0, 2, 1, 3);                 // [d, T, heads, B]
-    ggml_tensor *v = ggml_cont(ctx, ggml_permute(ctx, part(2), 1, 2, 0, 3)); // [T, d, heads, B]
-    ggml_tensor *p = ggml_soft_max_ext(ctx, matmul(ctx, k, q), s.tree, 1.0f / std::sqrt((float)d), 0.0f);
-    ggml_tensor *o = ggml_permute(ctx, matmul(ctx, v, p), 0, 2, 1, 3); // [d, heads, T, B]
-    return ggml_cont_2d(ctx, o, W, s.T * s.B);
+    ggml_tensor *qs   = ggml_permute(ctx, part(q, queries, 0), 0, 2, 1, 3);                         // [d, queries, heads, B]
+    ggml_tensor *ks   = ggml_permute(ctx, part(kv, s.T, kv->ne[0] - 2 * W), 0, 2, 1, 3);            // [d, T, heads, B]
+    ggml_tensor *vs   = ggml_cont(ctx, ggml_permute(ctx, part(kv, s.T, kv->ne[0] - W), 1, 2, 0, 3)); // [T, d, heads, B]
+    ggml_tensor *mask = pooled.nodes ? ggml_get_rows(ctx, s.tree, pooled.nodes) : s.tree;
+    ggml_tensor *p    = ggml_soft_max_ext(ctx, matmul(ctx, ks, qs), mask, 1.0f / std::sqrt((float)d), 0.0f);
+    ggml_tensor *o    = ggml_permute(ctx, matmul(ctx, vs, p), 0, 2, 1, 3); // [d, heads, queries, B]
+    return ggml_cont_2d(ctx, o, W, queries * s.B);
 }
 
-ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, const attention_shape &s) {
-    const int64_t W = qkv->ne[0] / 3;
-    return g.op(name, attention_is_fused(g) ? attention_node(g, qkv, s) : attention_plain(g, qkv, s),
-                shape_name({s.B, s.heads, s.T, W / s.heads}, qkv->type), 4.0 * (double)s.pairs * (double)W, {qkv});
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, int64_t pairs,
+                       const pooled_rows &pooled) {
+    ggml_tensor  *y = attention_is_fused(g) ? attention_node(g, q, kv, s, pooled) : attention_plain(g, q, kv, s, pooled);
+    const int64_t W = y->ne[0];
+    return g.op(name, y, shape_name({y->ne[1], s.T, s.heads, W / s.heads}, q->type), 4.0 * (double)pairs * (double)W, {kv, pooled.n ? q : nullptr});
 }
 
 ggml_tensor *token_tree_input(graph_builder &g, int64_t n) {

@@ -48,13 +48,20 @@ ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, cons
 // each of which sees itself and its ancestors.
 struct attention_shape {
     int64_t      heads, T, B;
-    ggml_tensor *tree;  // of token_tree_input, or NULL
-    int64_t      pairs; // how many (query, key) there are
+    ggml_tensor *tree; // of token_tree_input, or NULL
 };
 
-// Self-attention. qkv [3W, T*B], f32 or bf16: q, k and v of a token after each other, each H heads of W/H. Result [W, T*B]
-// of the same type.
-ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *qkv, const attention_shape &s);
+// Whose queries are computed: all tokens', or only those of pooled rows.
+struct pooled_rows {
+    int64_t      n;     // 0: all tokens
+    ggml_tensor *nodes; // tree: i32 [n], which nodes; NULL: the first token of each of n sequences
+};
+
+// Self-attention. qkv, f32 or bf16, T*B rows [3W]: q, k and v of a token after each other, each H heads of W/H. With pooled
+// rows q holds theirs, [W, n], and kv the rest, T*B rows [2W]; otherwise both are qkv. pairs: how many (query, key) there
+// are. Result: a row [W] for each query, of the same type.
+ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, int64_t pairs,
+                       const pooled_rows &pooled = {});
 
 // The input that says who is whose ancestor in a tree of n tokens: "parents", i32 [n], each token's parent (which comes
 // before it) or -1; or without fused nodes "mask", f32 [n, n], 0 where a query sees a key, else -infinity.

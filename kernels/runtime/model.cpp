@@ -6,12 +6,12 @@
 #include "token_tree.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <map>
-#include <tuple>
 
 using namespace tia2;
 
@@ -29,12 +29,19 @@ struct gallocr_deleter {
 // What makes two graphs of a model differ.
 struct graph_key {
     enum { image_u8, image_f32, text } tower;
-    int64_t B, n, pairs; // n and pairs: of the token tree; 0 for images
+    int64_t    images;
+    text_shape texts;
 
-    bool operator<(const graph_key &o) const {
-        return std::tie(tower, B, n, pairs) < std::tie(o.tower, o.B, o.n, o.pairs);
-    }
+    std::array<int64_t, 6> fields() const { return {tower, images, texts.texts, texts.tokens, texts.nodes, texts.pairs}; }
+    bool                   operator<(const graph_key &o) const { return fields() < o.fields(); }
 };
+
+graph_key images_key(int32_t pixel_type, int64_t B) { return {pixel_type == TIA2_PIXELS_U8 ? graph_key::image_u8 : graph_key::image_f32, B, {}}; }
+
+graph_key text_key(const text_shape &s) { return {graph_key::text, 0, s}; }
+
+// One text of T tokens.
+graph_key text_key(int64_t T) { return text_key({1, T, T, T * (T + 1) / 2}); }
 
 struct cached_graph {
     std::unique_ptr<graph> g;
@@ -79,8 +86,8 @@ tia2_model::tia2_model(const std::string &path, const std::string &device, int t
     w.upload(backend.get());
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
     logit_scale = std::exp(read_logit_scale());
-    graph_for({graph_key::image_u8, 1, 0, 0}).check_supported(backend.get());
-    graph_for({graph_key::text, 1, 2, 3}).check_supported(backend.get());
+    graph_for(images_key(TIA2_PIXELS_U8, 1)).check_supported(backend.get());
+    graph_for(text_key(2)).check_supported(backend.get());
     live_handles++; // last: the destructor runs only for a model that was made
 }
 
@@ -94,7 +101,7 @@ float tia2_model::read_logit_scale() const {
 graph tia2_model::build(const graph_key &key) {
     const bool    text = key.tower == graph_key::text;
     graph_builder b(text ? "text" : "image", encoder->nodes_max(), fused ? &packed : nullptr);
-    ggml_tensor  *out = text ? encoder->text_graph(b, key.B, key.n, key.pairs) : encoder->image_graph(b, key.B, key.tower == graph_key::image_f32);
+    ggml_tensor  *out = text ? encoder->text_graph(b, key.texts) : encoder->image_graph(b, key.images, key.tower == graph_key::image_f32);
     return graph(std::move(b), out);
 }
 
@@ -147,7 +154,7 @@ int32_t tia2_model::images_per_pass() const {
 void tia2_model::encode_images(const void *pixels, int32_t type, int32_t B, float *dst) {
     const patch_grid &grid = encoder->grid;
     run(
-        graph_for({type == TIA2_PIXELS_U8 ? graph_key::image_u8 : graph_key::image_f32, B, 0, 0}),
+        graph_for(images_key(type, B)),
         [&](const char *name, ggml_tensor *in) {
             if (!strcmp(name, "pixels")) return ggml_backend_tensor_set(in, pixels, 0, ggml_nbytes(in));
             staging.resize(ggml_nbytes(in));
@@ -207,9 +214,9 @@ extern "C" void tia2_model_info_get(const tia2_model *cm, tia2_model_info *out) 
         out->image_tokens  = f.image_tokens();
         out->logit_scale   = m->logit_scale;
         out->weights_bytes = m->w.bytes();
-        out->image_flops   = m->build({graph_key::image_u8, 1, 0, 0}).flops();
+        out->image_flops   = m->build(images_key(TIA2_PIXELS_U8, 1)).flops();
         // A text of T tokens costs a*T + b*T^2 + c: three lengths give the three numbers.
-        const auto   text = [m](int64_t T) { return m->build({graph_key::text, 1, T, T * (T + 1) / 2}).flops(); };
+        const auto   text = [m](int64_t T) { return m->build(text_key(T)).flops(); };
         const double f1 = text(1), f2 = text(2), f3 = text(3);
         out->text_flops_attention = (f3 - 2 * f2 + f1) / 2;
         out->text_flops_per_token = f2 - f1 - 3 * out->text_flops_attention;
@@ -258,7 +265,7 @@ extern "C" tia2_status tia2_encode_texts(tia2_model *m, const int32_t *ids, cons
         check_texts(f, ids, offsets, B);
         const token_tree tree(ids, offsets, B);
         m->run(
-            m->graph_for({graph_key::text, B, tree.size(), tree.pairs}),
+            m->graph_for(text_key({B, offsets[B], tree.size(), tree.pairs})),
             [&](const char *name, ggml_tensor *in) {
                 const auto set = [in](const std::vector<int32_t> &v) { ggml_backend_tensor_set(in, v.data(), 0, ggml_nbytes(in)); };
                 if (!strcmp(name, "tokens")) return set(tree.tokens);

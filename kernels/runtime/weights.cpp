@@ -23,6 +23,8 @@ std::string shape_name(std::initializer_list<int64_t> shape) {
     return s + "]";
 }
 
+constexpr size_t kPartsMax = 64; // made by weights::part
+
 bool is_known(ggml_type type) {
     return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16 || type == GGML_TYPE_Q8_0;
 }
@@ -71,6 +73,15 @@ ggml_tensor *weights::get_f32(const std::string &name, std::initializer_list<int
     return t;
 }
 
+ggml_tensor *weights::part(ggml_tensor *t, int64_t first, int64_t n) {
+    if (!parts_) {
+        parts_.reset(ggml_init({kPartsMax * ggml_tensor_overhead(), nullptr, true}));
+        if (!parts_) throw std::bad_alloc();
+    }
+    if (t->ne[1] == 1) return ggml_view_1d(parts_.get(), t, n, (size_t)first * t->nb[0]);
+    return ggml_view_2d(parts_.get(), t, t->ne[0], n, t->nb[1], (size_t)first * t->nb[1]);
+}
+
 // Refuses tensors of other types, those that nobody asked for included: they are uploaded and drawn too.
 void weights::check_types() const {
     for (ggml_tensor *t = ggml_get_first_tensor(file_.tensors.get()); t; t = ggml_get_next_tensor(file_.tensors.get(), t))
@@ -80,6 +91,12 @@ void weights::check_types() const {
 
 void weights::upload(ggml_backend_t backend) {
     check_types();
+    place(backend);
+    for (ggml_tensor *t = parts_ ? ggml_get_first_tensor(parts_.get()) : nullptr; t; t = ggml_get_next_tensor(parts_.get(), t))
+        if (ggml_backend_view_init(t) != GGML_STATUS_SUCCESS) fail(TIA2_EBACKEND, "%s: a part of tensor %s cannot be placed on the device", file_.path.c_str(), t->view_src->name);
+}
+
+void weights::place(ggml_backend_t backend) {
     if (file_.has("tia2.random.seed")) return draw(backend, file_.u64("tia2.random.seed"));
     const size_t data_offset = gguf_get_data_offset(file_.gguf.get());
     for (int64_t i = 0; i < gguf_get_n_tensors(file_.gguf.get()); i++) {
@@ -88,8 +105,7 @@ void weights::upload(ggml_backend_t backend) {
             fail(TIA2_EMODEL, "%s: the file ends before tensor %s: %zu bytes, expected %zu", file_.path.c_str(),
                  gguf_get_tensor_name(file_.gguf.get(), i), file_.file.size(), end);
     }
-    mapped_ = map_file(backend);
-    if (!mapped_) copy_file(backend);
+    if (!map_file(backend)) copy_file(backend);
 }
 
 void weights::release(const ggml_tensor *t) const {

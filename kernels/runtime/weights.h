@@ -21,6 +21,9 @@ class weights {
     // A vector that must be f32: a norm, a bias, an embedding that is added.
     ggml_tensor *get_f32(const std::string &name, std::initializer_list<int64_t> shape);
 
+    // Rows [first, first + n) of a matrix, or those values of a vector, of the file.
+    ggml_tensor *part(ggml_tensor *t, int64_t first, int64_t n);
+
     void     upload(ggml_backend_t backend);
     // Gives back the memory of a tensor that is not read any more. What a later read finds is void, unless the file is
     // mapped: then it is read again.
@@ -29,13 +32,14 @@ class weights {
 
   private:
     void check_types() const;
+    void place(ggml_backend_t backend);
     bool map_file(ggml_backend_t backend);
     void copy_file(ggml_backend_t backend);
     void draw(ggml_backend_t backend, uint64_t seed);
 
     const gguf_file &file_;
     buffer_ptr       buffer_;
-    bool             mapped_ = false;
+    ggml_ptr         parts_; // views, which get their addresses after the tensors that they are part of
 };
 
 } // namespace tia2
