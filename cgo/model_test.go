@@ -98,8 +98,8 @@ func TestModelInfo(t *testing.T) {
 	if i.Family != "clip" || i.Device == "" || i.EmbedDim != 128 || i.ImageSize != 64 || i.Context != 32 || i.VocabSize != 632 || i.ImageTokens != 65 {
 		t.Errorf("info %+v", i)
 	}
-	// One row of the last block's projection and MLP, two layer norms, and the projection into the embedding.
-	const pooled = 2*128*128 + 2*2*128*512 + 2*128*128 + 2*8*128
+	// One row of the last block's query, projection and MLP, three layer norms, and the projection into the embedding.
+	const pooled = 2*2*128*128 + 2*2*128*512 + 2*128*128 + 3*8*128
 	if !(i.LogitScale > 1 && i.LogitScale < 200) || i.WeightsBytes < 1e6 || i.ImageFLOPs < 1e6 || i.TextFLOPsPerToken < 1e5 || i.TextFLOPsPooled != pooled {
 		t.Errorf("info %+v", i)
 	}
@@ -301,7 +301,7 @@ func TestProfile(t *testing.T) {
 		seen[s.Name] = true
 		flops += s.FLOPs
 	}
-	if want := 3 * 2 * m.Info().ImageFLOPs; math.Abs(flops/want-1) > 1e-9 || !seen["image/blk.4/attn/qkv"] {
+	if want := 3 * 2 * m.Info().ImageFLOPs; math.Abs(flops/want-1) > 1e-9 || !seen["image/blk.3/attn/qkv"] || !seen["image/blk.4/attn/kv"] {
 		t.Errorf("%g FLOPs in the samples, want %g; ops %v", flops, want, seen)
 	}
 	m.SetProfile(true)
