@@ -15,8 +15,9 @@
 // # Threads
 //
 // All methods may be called from any goroutine. Calls of all models of a device queue for it batch by batch, on one OS
-// thread that package engine keeps; its kernels use Options.Threads cores. Pictures are decoded by other goroutines
-// meanwhile. A context that ends stops a call between two batches.
+// thread that package engine keeps; its kernels use Options.Threads cores. On the CPU pictures are decoded between two
+// batches, since both need its cores; on other devices by other goroutines meanwhile. A context that ends stops a call
+// between two batches.
 //
 // # Errors
 //
