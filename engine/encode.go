@@ -15,7 +15,7 @@ import (
 // error is ItemErrors. A context that ends stops the call between two batches.
 func (m *Model) EncodeImages(ctx context.Context, images []Image) (Embeddings, error) {
 	out := m.embeddings(len(images))
-	pipe, err := m.prepare(ctx, images)
+	pipe, err := m.prepare(ctx, images, out)
 	if err != nil {
 		return Embeddings{}, err
 	}
@@ -30,8 +30,8 @@ func (m *Model) EncodeImages(ctx context.Context, images []Image) (Embeddings, e
 		if err := m.encodeWindow(ctx, w, out); err != nil {
 			return Embeddings{}, err
 		}
-		failed = w.appendFailed(failed)
-		done += len(w.images)
+		failed = w.appendFailed(failed, out)
+		done = w.done
 		pipe.free <- w
 	}
 	if len(failed) > 0 {
@@ -40,27 +40,33 @@ func (m *Model) EncodeImages(ctx context.Context, images []Image) (Embeddings, e
 	return out, nil
 }
 
-// encodeWindow embeds the pictures of a window batch by batch and puts the embeddings where they belong in out.
+// encodeWindow embeds the pictures of a window batch by batch, puts the embeddings where they belong in out, and keeps them.
 func (m *Model) encodeWindow(ctx context.Context, w *imageWindow, out Embeddings) error {
+	before := w.done - len(w.pictures) // pictures that were done before
 	for k := 0; k < len(w.good); k += m.opt.Batch {
 		end := min(k+m.opt.Batch, len(w.good))
-		// The rows of the good pictures go to the front of the window's rows at first, so that C writes them in place.
-		dst := out.Data[(w.first+k)*out.Dim : (w.first+end)*out.Dim]
-		if err := m.EncodePixelsInto(ctx, w.batch(k, end), dst); err != nil {
-			return fmt.Errorf("tia2: images %d to %d: %w", w.first+w.good[k], w.first+w.good[end-1], err)
+		px, rows := w.batch(k, end, out.Dim)
+		if err := m.EncodePixelsInto(ctx, px, rows); err != nil {
+			return fmt.Errorf("tia2: images %d to %d: %w", w.pictures[w.good[k]].index, w.pictures[w.good[end-1]].index, err)
+		}
+		w.spread(k, rows, out)
+		if m.cached.images.on() {
+			m.cached.images.put(w.keys[k:end], rows)
 		}
 		if end < len(w.good) {
-			m.opt.Progress("images", w.first+w.good[end-1]+1, out.N)
+			m.opt.Progress("images", before+w.good[end-1]+1, out.N)
 		}
 	}
-	w.spread(out)
-	m.opt.Progress("images", w.first+len(w.images), out.N)
+	m.opt.Progress("images", w.done, out.N)
 	return nil
 }
 
 // EncodePixels returns the L2-normalised embeddings of preprocessed pictures, f32 [px.N, EmbedDim].
 func (m *Model) EncodePixels(ctx context.Context, px Pixels) (Embeddings, error) {
-	out := m.embeddings(max(0, px.N))
+	if err := m.checkPixels(px); err != nil { // before N has memory allocated
+		return Embeddings{}, err
+	}
+	out := m.embeddings(px.N)
 	if err := m.EncodePixelsInto(ctx, px, out.Data); err != nil {
 		return Embeddings{}, err
 	}
@@ -70,14 +76,13 @@ func (m *Model) EncodePixels(ctx context.Context, px Pixels) (Embeddings, error)
 // EncodePixelsInto does the same and writes the embeddings to dst, f32 [px.N, EmbedDim], without allocating memory. After
 // an error dst holds nothing of use.
 func (m *Model) EncodePixelsInto(ctx context.Context, px Pixels, dst []float32) error {
-	size := 3 * m.info.ImageSize * m.info.ImageSize
-	if len(px.U8)+len(px.F32) != px.N*size || len(px.U8) > 0 && len(px.F32) > 0 {
-		return fmt.Errorf("tia2: %d u8 and %d f32 pixels: expected one of them with %d x 3 x %d x %d: %w",
-			len(px.U8), len(px.F32), px.N, m.info.ImageSize, m.info.ImageSize, ErrInvalid)
+	if err := m.checkPixels(px); err != nil {
+		return err
 	}
 	if err := m.checkRows(dst, px.N); err != nil {
 		return err
 	}
+	size := m.preprocess.values()
 	c := pixelCalls.Get().(*pixelCall)
 	defer c.release()
 	c.native, c.normalize = m.native, !m.opt.NoNormalize
@@ -92,6 +97,15 @@ func (m *Model) EncodePixelsInto(ctx context.Context, px Pixels, dst []float32) 
 		if err := m.exec.run(ctx, c); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkPixels refuses pixels that are not px.N pictures.
+func (m *Model) checkPixels(px Pixels) error {
+	if len(px.U8)+len(px.F32) != px.N*m.preprocess.values() || len(px.U8) > 0 && len(px.F32) > 0 {
+		return fmt.Errorf("tia2: %d u8 and %d f32 pixels: expected one of them with %d x 3 x %d x %d: %w",
+			len(px.U8), len(px.F32), px.N, m.info.ImageSize, m.info.ImageSize, ErrInvalid)
 	}
 	return nil
 }
@@ -168,13 +182,23 @@ func (m *Model) EncodeTokensInto(ctx context.Context, ids [][]int32, dst []float
 	c.native, c.normalize = m.native, !m.opt.NoNormalize
 	c.plan.reset(ids, m.tokenizer.EOT())
 	budget := textBudget(m.opt.Batch, m.info.Context, m.onCPU())
-	m.opt.Progress("texts", 0, len(ids))
+	if m.cached.texts.on() {
+		if err := ctx.Err(); err != nil { // even where nothing is left to be encoded
+			return fmt.Errorf("tia2: texts: %w", err)
+		}
+		c.lookUp(&m.cached.texts, out)
+	}
+	found := len(ids) - len(c.plan.order)
+	m.opt.Progress("texts", found, len(ids))
 	for from := 0; from < c.plan.distinct(); {
 		to := c.plan.end(from, budget)
 		if err := c.encode(ctx, m.exec, from, to, out); err != nil {
 			return fmt.Errorf("tia2: texts: %w", err)
 		}
-		m.opt.Progress("texts", c.plan.start[to], len(ids))
+		if m.cached.texts.on() {
+			m.cached.texts.put(c.keys[from:to], c.rows)
+		}
+		m.opt.Progress("texts", found+c.plan.start[to], len(ids))
 		from = to
 	}
 	return nil

@@ -12,38 +12,53 @@ import (
 	"sync/atomic"
 
 	"github.com/tia2-engine/tia2-engine/cgo"
+	"github.com/tia2-engine/tia2-engine/engine/internal/embedcache"
 )
 
 const (
-	// picturesPerThread is how many pictures a window has at least for each thread. The threads take them one by one,
-	// so all are busy but for the time of the last picture: with four each, at most a fifth of the time of one thread.
+	// picturesPerThread is how many pictures a window has at least for each thread. The threads take them one by one, so
+	// that they wait for each other for the time of one picture at most.
 	picturesPerThread = 4
-	// readAheadBytes is how much of files is read before the pictures are decoded; a larger file is read alone.
+	// readAheadBytes is how much of files is read before their pictures are decoded; each thread may go over it by a file.
 	readAheadBytes = 64 << 20
+	// windowRun is how many windows' worth of pictures one window goes through at most where the cache has nearly all.
+	windowRun = 64
 )
 
-// imageWindow is a run of pictures that are prepared together and then encoded, as one batch or several. Its memory is
-// kept for another window.
+// picture is one of a call on its way to the encoder.
+type picture struct {
+	Image
+	index int            // in the call
+	data  []byte         // the file, once it is read and until it is decoded
+	key   embedcache.Key // of the file, once it is looked up
+	err   error          // why it cannot be encoded
+}
+
+// read reads the picture's file, if that was not done.
+func (p *picture) read(limits ImageLimits) {
+	if p.data == nil && p.err == nil {
+		p.data, p.err = p.Image.read(limits)
+	}
+}
+
+// imageWindow is some pictures that are prepared together and then encoded, as one batch or several. Its memory is kept
+// for another window.
 type imageWindow struct {
-	first  int // images[0] is this picture of the call
-	images []Image
-	data   [][]byte  // [n] files, once they are read and until they are decoded
-	errs   []error   // [n] why a picture cannot be encoded
-	u8     []uint8   // [n, S, S, 3] pixels; those of the good pictures are moved to the front
-	f32    []float32 // or [n, 3, S, S]
-	good   []int     // indices of the pictures that can be encoded, rising
-	values int       // of one picture
+	pictures []picture        // [n] in the order of the call
+	done     int              // so many pictures of the call are done when these are
+	u8       []uint8          // [n, S, S, 3] pixels; those of the good pictures are moved to the front
+	f32      []float32        // or [n, 3, S, S]
+	good     []int            // places of the pictures that can be encoded, rising
+	keys     []embedcache.Key // [good]
+	rows     []float32        // embeddings of a batch
+	values   int              // of one picture
 }
 
 var imageWindows = sync.Pool{New: func() any { return new(imageWindow) }}
 
-// reset makes w a window of the given pictures, none of them read.
-func (w *imageWindow) reset(p Preprocess, images []Image, first int) {
-	n := len(images)
-	w.first, w.images, w.values, w.good = first, images, p.values(), w.good[:0]
-	w.data, w.errs = slices.Grow(w.data[:0], n)[:n], slices.Grow(w.errs[:0], n)[:n]
-	clear(w.data)
-	clear(w.errs)
+// reset makes w a window without pictures that has room for n.
+func (w *imageWindow) reset(p Preprocess, n int) {
+	w.pictures, w.good, w.keys, w.values = w.pictures[:0], w.good[:0], w.keys[:0], p.values()
 	w.u8, w.f32 = w.u8[:0], w.f32[:0]
 	if p.isFloat() {
 		w.f32 = slices.Grow(w.f32, n*w.values)[:n*w.values]
@@ -54,42 +69,30 @@ func (w *imageWindow) reset(p Preprocess, images []Image, first int) {
 
 // release forgets what belongs to the caller and keeps w for another window.
 func (w *imageWindow) release() {
-	clear(w.data)
-	clear(w.errs)
-	w.images = nil
+	clear(w.pictures[:cap(w.pictures)])
+	w.pictures = w.pictures[:0]
 	imageWindows.Put(w)
 }
 
-// read reads the files of pictures from and on, and returns the first that was left unread: there is none, or so many
-// bytes were read that decoding should come first.
-func (w *imageWindow) read(ctx context.Context, limits ImageLimits, threads, from int) (to int) {
-	var total atomic.Int64
-	return parallel(ctx, threads, from, len(w.images), func(i int) (more bool) {
-		w.data[i], w.errs[i] = w.images[i].read(limits)
-		return w.images[i].Data != nil || total.Add(int64(len(w.data[i]))) < readAheadBytes
-	})
-}
-
-// decode makes the pixels of pictures from .. to-1, reading the files that have not been.
-func (w *imageWindow) decode(ctx context.Context, spec cgo.ImageSpec, threads, from, to int) {
-	parallel(ctx, threads, from, to, func(i int) (more bool) {
-		if w.data[i] == nil && w.errs[i] == nil {
-			w.data[i], w.errs[i] = w.images[i].read(ImageLimits(spec.Limits))
+// decode makes the pixels of pictures from and on, reading the files that have not been.
+func (w *imageWindow) decode(ctx context.Context, spec cgo.ImageSpec, threads, from int) {
+	parallel(ctx, threads, from, len(w.pictures), func(i int) (more bool) {
+		p := &w.pictures[i]
+		p.read(ImageLimits(spec.Limits))
+		if p.err == nil && len(w.f32) > 0 {
+			p.err = cgo.PreprocessF32(w.f32[i*w.values:(i+1)*w.values], p.data, spec)
+		} else if p.err == nil {
+			p.err = cgo.PreprocessU8(w.u8[i*w.values:(i+1)*w.values], p.data, spec)
 		}
-		if w.errs[i] == nil && len(w.f32) > 0 {
-			w.errs[i] = cgo.PreprocessF32(w.f32[i*w.values:(i+1)*w.values], w.data[i], spec)
-		} else if w.errs[i] == nil {
-			w.errs[i] = cgo.PreprocessU8(w.u8[i*w.values:(i+1)*w.values], w.data[i], spec)
-		}
-		w.data[i] = nil
+		p.data = nil
 		return true
 	})
 }
 
 // pack moves the pixels of the good pictures to the front, so that a bad one leaves no hole.
 func (w *imageWindow) pack() {
-	for i, err := range w.errs {
-		if err != nil {
+	for i := range w.pictures {
+		if w.pictures[i].err != nil {
 			continue
 		}
 		if k := len(w.good); k != i {
@@ -99,39 +102,38 @@ func (w *imageWindow) pack() {
 				copy(w.u8[k*w.values:(k+1)*w.values], w.u8[i*w.values:])
 			}
 		}
-		w.good = append(w.good, i)
+		w.good, w.keys = append(w.good, i), append(w.keys, w.pictures[i].key)
 	}
 }
 
-// batch returns the pixels of good pictures from .. to-1.
-func (w *imageWindow) batch(from, to int) Pixels {
+// batch returns the pixels of good pictures from .. to-1, and room for their embeddings, f32 [to-from, dim].
+func (w *imageWindow) batch(from, to, dim int) (px Pixels, rows []float32) {
+	w.rows = slices.Grow(w.rows[:0], (to-from)*dim)[:(to-from)*dim]
+	px.N = to - from
 	if len(w.f32) > 0 {
-		return Pixels{N: to - from, F32: w.f32[from*w.values : to*w.values]}
+		px.F32 = w.f32[from*w.values : to*w.values]
+	} else {
+		px.U8 = w.u8[from*w.values : to*w.values]
 	}
-	return Pixels{N: to - from, U8: w.u8[from*w.values : to*w.values]}
+	return px, w.rows
 }
 
-// spread moves the embeddings of the good pictures, which lie at the front of the window's rows of out, to their own
-// rows and fills the others with NaN. It goes backwards: no row moves to the front, so none is overwritten too early.
-func (w *imageWindow) spread(out Embeddings) {
-	for k := len(w.good) - 1; k >= 0 && w.good[k] != k; k-- {
-		copy(out.Row(w.first+w.good[k]), out.Row(w.first+k))
+// spread copies the embeddings of good pictures from and on to their rows of out.
+func (w *imageWindow) spread(from int, rows []float32, out Embeddings) {
+	for k := range len(rows) / out.Dim {
+		copy(out.Row(w.pictures[w.good[from+k]].index), rows[k*out.Dim:])
 	}
-	for i, err := range w.errs {
-		if err != nil {
-			row := out.Row(w.first + i)
+}
+
+// appendFailed appends what kept pictures of the window from being encoded, and fills their rows of out with NaN.
+func (w *imageWindow) appendFailed(items ItemErrors, out Embeddings) ItemErrors {
+	for _, p := range w.pictures {
+		if p.err != nil {
+			items = append(items, &ItemError{Index: p.index, Name: p.Name, Err: p.err})
+			row := out.Row(p.index)
 			for j := range row {
 				row[j] = float32(math.NaN())
 			}
-		}
-	}
-}
-
-// appendFailed appends what kept pictures of the window from being encoded.
-func (w *imageWindow) appendFailed(items ItemErrors) ItemErrors {
-	for i, err := range w.errs {
-		if err != nil {
-			items = append(items, &ItemError{Index: w.first + i, Name: w.images[i].Name, Err: err})
 		}
 	}
 	return items
@@ -166,31 +168,44 @@ type imagePipe struct {
 	free   chan *imageWindow // where the encoder returns a window
 	cancel context.CancelFunc
 	worker sync.WaitGroup
+
+	// What follows is the worker's alone.
+	model  *Model
+	spec   cgo.ImageSpec
+	images []Image
+	out    Embeddings // of the call: the rows of pictures that the cache has are written here
+	size   int        // most pictures of a window
+	next   int        // first picture that was not taken
+	run    []picture  // taken last
+	missed []picture  // taken, not in the cache, and in no window yet; fewer than size between two windows
+	keys   []embedcache.Key
+	hit    []bool
 }
 
-// prepare starts to prepare the pictures of a call. Stop the pipe.
+// prepare starts to prepare the pictures of a call, whose embeddings are written to out. Stop the pipe.
 //
 // There are two windows: one is filled while the other is being encoded. On the CPU only files are read meanwhile.
 // Decoding there is a job for the executor, between two batches: both need all cores, and the threads of OpenMP, which
-// wait for each other without sleeping, lose more to a third thread than it gains.
-func (m *Model) prepare(ctx context.Context, images []Image) (*imagePipe, error) {
+// wait for each other without sleeping, lose more to a third thread than it gains. So is looking up in the cache.
+func (m *Model) prepare(ctx context.Context, images []Image, out Embeddings) (*imagePipe, error) {
 	spec, err := m.preprocess.spec()
 	if err != nil {
 		return nil, err
 	}
-	size := m.opt.Batch * divideUp(picturesPerThread*m.opt.Threads, m.opt.Batch)         // whole batches
-	p := &imagePipe{ready: make(chan *imageWindow, 2), free: make(chan *imageWindow, 2)} // no sender ever waits
-	for range min(2, divideUp(len(images), size)) {
+	p := &imagePipe{model: m, spec: spec, images: images, out: out,
+		size:  m.opt.Batch * divideUp(picturesPerThread*m.opt.Threads, m.opt.Batch), // whole batches
+		ready: make(chan *imageWindow, 2), free: make(chan *imageWindow, 2)}         // no sender ever waits
+	for range min(2, divideUp(len(images), p.size)) {
 		p.free <- imageWindows.Get().(*imageWindow)
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
 	p.worker.Go(func() {
 		defer close(p.ready)
-		for first := 0; first < len(images); first += size {
+		for p.left() > 0 {
 			select {
 			case w := <-p.free:
-				w.reset(m.preprocess, images[first:min(first+size, len(images))], first)
-				if m.fill(ctx, w, spec) != nil {
+				if p.fill(ctx, w) != nil {
+					w.release()
 					return
 				}
 				p.ready <- w
@@ -202,30 +217,105 @@ func (m *Model) prepare(ctx context.Context, images []Image) (*imagePipe, error)
 	return p, nil
 }
 
-// fill makes the pixels of a window. Its error is the context's.
-func (m *Model) fill(ctx context.Context, w *imageWindow, spec cgo.ImageSpec) error {
-	for from, to := 0, len(w.images); from < len(w.images); from = to {
-		if !m.onCPU() {
-			w.decode(ctx, spec, m.opt.Threads, from, to)
-			continue
+// left returns how many pictures are in no window yet, for all that is known.
+func (p *imagePipe) left() int { return len(p.missed) + len(p.images) - p.next }
+
+// fill takes pictures until the window is full, or none is left, or so many were found in the cache that it is time to
+// tell of them. It makes the pixels of those that were not found. Its error is the context's.
+func (p *imagePipe) fill(ctx context.Context, w *imageWindow) error {
+	w.reset(p.model.preprocess, min(p.size, p.left()))
+	for end := p.next + windowRun*p.size; len(w.pictures) < p.size && p.left() > 0 && p.next < end; {
+		if len(p.missed) == 0 {
+			p.take(ctx, p.size-len(w.pictures))
 		}
-		to = w.read(ctx, m.preprocess.Limits, m.opt.Threads, from)
-		err := m.exec.do(ctx, func() error {
-			w.decode(ctx, spec, m.opt.Threads, from, to)
+		prepare := func() error {
+			p.lookUp(ctx)
+			from := len(w.pictures)
+			n := min(p.size-from, len(p.missed))
+			w.pictures = append(w.pictures, p.missed[:n]...)
+			p.missed = slices.Delete(p.missed, 0, n)
+			w.decode(ctx, p.spec, p.model.opt.Threads, from)
 			return nil
-		})
+		}
+		err := ctx.Err()
+		if err == nil && p.model.onCPU() {
+			err = p.model.exec.do(ctx, prepare)
+		} else if err == nil {
+			err = prepare()
+		}
 		if err != nil {
 			return err
 		}
 	}
 	w.pack()
+	w.done = len(p.images) - p.left()
 	return ctx.Err() // an ended context leaves pictures out
 }
 
-// stop ends the work of a pipe and waits for it: nothing touches the caller's pictures afterwards.
+// take takes the next pictures: n of them, or, where some will be found in the cache, as many as fill a window. It reads
+// their files, at most about readAheadBytes, if they are to be looked up, or if something else is being computed
+// meanwhile.
+func (p *imagePipe) take(ctx context.Context, n int) {
+	cached := p.model.cached.images.on()
+	if cached {
+		n = p.size
+	}
+	n = min(n, len(p.images)-p.next)
+	p.run = p.run[:0]
+	for i := p.next; i < p.next+n; i++ {
+		p.run = append(p.run, picture{Image: p.images[i], index: i})
+	}
+	if cached || p.model.onCPU() {
+		var total atomic.Int64
+		n = parallel(ctx, p.model.opt.Threads, 0, n, func(i int) (more bool) {
+			p.run[i].read(p.model.preprocess.Limits)
+			return p.run[i].Data != nil || total.Add(int64(len(p.run[i].data))) < readAheadBytes
+		})
+	}
+	p.run = p.run[:n]
+	p.next += n
+}
+
+// lookUp writes the embeddings of the pictures taken last that the cache has to their rows. The other pictures wait for
+// a window.
+func (p *imagePipe) lookUp(ctx context.Context) {
+	defer func() {
+		clear(p.run) // the bytes of what was found are needed no more
+		p.run = p.run[:0]
+	}()
+	cache, n := &p.model.cached.images, len(p.run)
+	if !cache.on() || n == 0 {
+		p.missed = append(p.missed, p.run...)
+		return
+	}
+	parallel(ctx, p.model.opt.Threads, 0, n, func(i int) (more bool) {
+		if p.run[i].err == nil {
+			p.run[i].key = imageKey(p.run[i].data)
+		}
+		return true
+	})
+	p.keys, p.hit = p.keys[:0], slices.Grow(p.hit[:0], n)[:n]
+	asked := 0
+	for _, pic := range p.run {
+		p.keys = append(p.keys, pic.key)
+		if pic.err == nil {
+			asked++
+		}
+	}
+	first := p.run[0].index
+	hits := cache.get(p.keys, p.out.Data[first*p.out.Dim:(first+n)*p.out.Dim], p.hit)
+	cache.asked.Add(uint64(asked))
+	cache.found.Add(uint64(hits))
+	for i, pic := range p.run {
+		if !p.hit[i] {
+			p.missed = append(p.missed, pic)
+		}
+	}
+}
+
+// stop ends the work of a pipe and waits until it is closed: nothing touches the caller's pictures afterwards.
 func (p *imagePipe) stop() {
 	p.cancel()
-	p.worker.Wait()
 	for w := range p.ready {
 		w.release()
 	}

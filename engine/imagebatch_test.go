@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/tia2-engine/tia2-engine/engine/internal/embedcache"
 )
 
 // Every number is taken once, whatever the threads; f's word or the context's end stops it, and what it returns was not
@@ -52,18 +54,19 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// The pixels of good pictures are moved to the front, their embeddings back to their own rows.
+// The pixels of good pictures are moved to the front, their embeddings to their rows of the call.
 func TestWindowPackAndSpread(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var w imageWindow
 	for round := range 300 {
 		pipeline := []string{"openai", "hpsv2"}[round%2]
 		n, first := 1+rng.IntN(9), rng.IntN(3)
-		w.reset(Preprocess{Pipeline: pipeline, Size: 1}, make([]Image, n), first)
+		w.reset(Preprocess{Pipeline: pipeline, Size: 1}, n)
 		var good []int
 		for i := range n {
+			w.pictures = append(w.pictures, picture{index: first + 2*i, key: embedcache.Key{byte(i)}})
 			if rng.IntN(3) == 0 {
-				w.errs[i] = ErrImage
+				w.pictures[i].err = ErrImage
 			} else {
 				good = append(good, i)
 			}
@@ -79,9 +82,9 @@ func TestWindowPackAndSpread(t *testing.T) {
 		if !slices.Equal(w.good, good) {
 			t.Fatalf("good pictures %v, want %v", w.good, good)
 		}
-		out := Embeddings{N: first + n + 1, Dim: 2, Data: make([]float32, (first+n+1)*2)}
+		out := Embeddings{N: first + 2*n, Dim: 2, Data: make([]float32, (first+2*n)*2)}
 		for k, i := range good { // the embedding of a picture is its first and last value
-			px := w.batch(k, k+1)
+			px, rows := w.batch(k, k+1, 2)
 			values := px.F32
 			for _, v := range px.U8 {
 				values = append(values, float32(v))
@@ -89,21 +92,23 @@ func TestWindowPackAndSpread(t *testing.T) {
 			if len(values) != 3 || values[0] != float32(10*i) || values[2] != float32(10*i+2) {
 				t.Fatalf("picture %d of %v has the values %v", i, good, values)
 			}
-			copy(out.Row(first+k), []float32{values[0], values[2]})
+			if len(rows) != 2 || w.keys[k] != (embedcache.Key{byte(i)}) {
+				t.Fatalf("picture %d of %v has room for %d values and the key %v", i, good, len(rows), w.keys[k])
+			}
+			w.spread(k, []float32{values[0], values[2]}, out)
 		}
-		w.spread(out)
+		if failed := w.appendFailed(nil, out); len(failed) != n-len(good) {
+			t.Fatalf("%d failed, want %d", len(failed), n-len(good))
+		}
 		for i := range n {
-			row := out.Row(first + i)
-			if bad := w.errs[i] != nil; bad != math.IsNaN(float64(row[0])) || bad != math.IsNaN(float64(row[1])) ||
+			row, beside := out.Row(first+2*i), out.Row(first+2*i+1)
+			if beside[0] != 0 || beside[1] != 0 {
+				t.Fatalf("the row of a picture that is not in the window is %v", beside)
+			}
+			if bad := w.pictures[i].err != nil; bad != math.IsNaN(float64(row[0])) || bad != math.IsNaN(float64(row[1])) ||
 				!bad && (row[0] != float32(10*i) || row[1] != float32(10*i+2)) {
 				t.Fatalf("row %d is %v, bad: %t, good pictures %v", i, row, bad, good)
 			}
-		}
-		if last := out.Row(first + n); last[0] != 0 || last[1] != 0 {
-			t.Fatalf("the row behind the window is %v", last)
-		}
-		if failed := w.appendFailed(nil); len(failed) != n-len(good) {
-			t.Fatalf("%d failed, want %d", len(failed), n-len(good))
 		}
 	}
 }
@@ -172,8 +177,31 @@ func TestEncodeImagesBetweenAndBesideBatches(t *testing.T) {
 	}
 	for range 8 {
 		w := imageWindows.Get().(*imageWindow)
-		if w.images != nil || slices.ContainsFunc(w.data[:cap(w.data)], func(b []byte) bool { return b != nil }) {
+		if slices.ContainsFunc(w.pictures[:cap(w.pictures)], func(p picture) bool { return p.data != nil || p.Data != nil }) {
 			t.Error("a window that waits for its next use keeps pictures")
+		}
+	}
+}
+
+// Files are read ahead until they have so many bytes together; pictures in memory do not count.
+func TestReadAheadIsBounded(t *testing.T) {
+	half := make([]byte, readAheadBytes/2+1)
+	path := filepath.Join(t.TempDir(), "half")
+	if err := os.WriteFile(path, half, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	images := []Image{File(path), File(path), File(path), {Data: half}, {Data: half}, {Data: half}, {Name: "bad"}}
+	m := &Model{opt: Options{Threads: 1}, info: Info{Backend: "cpu"}}
+	p := &imagePipe{model: m, images: images, size: 8}
+	for _, tt := range [][2]int{{0, 2}, {1, 3}, {3, 7}, {7, 7}} { // two halves are too much
+		p.next = tt[0]
+		if p.take(context.Background(), 8); p.next != tt[1] || len(p.run) != tt[1]-tt[0] {
+			t.Errorf("took %d pictures up to %d from %d on, want up to %d", len(p.run), p.next, tt[0], tt[1])
+		}
+		for _, pic := range p.run {
+			if (pic.err != nil) != (pic.index == 6) || pic.index < 6 && len(pic.data) != len(half) {
+				t.Errorf("picture %d: %d bytes, error %v", pic.index, len(pic.data), pic.err)
+			}
 		}
 	}
 }

@@ -42,6 +42,7 @@ type Model struct {
 	exec       *executor
 	tokenizer  *tokenizer.Tokenizer
 	preprocess Preprocess
+	cached     embeddingCache
 	tempDir    string // what CacheOff put on disk; "" otherwise
 	closing    sync.Once
 }
@@ -49,11 +50,12 @@ type Model struct {
 // Info describes the model. It stays valid after Close.
 func (m *Model) Info() Info { return m.info }
 
-// Close frees the model. It waits for a batch that is being computed; later calls return ErrClosed. Closing twice is
+// Close frees the model, and writes what the embedding cache has in memory only. It waits for a batch that is being computed; later calls return ErrClosed. Closing twice is
 // fine.
 func (m *Model) Close() error {
 	var err error
 	m.closing.Do(func() {
+		m.cached.close()
 		err = m.exec.do(context.Background(), m.native.Close)
 		m.removeTemp()
 	})

@@ -321,7 +321,7 @@ func TestEncodeRefuses(t *testing.T) {
 	size := 3 * 64 * 64
 	for name, px := range map[string]engine.Pixels{
 		"short": {N: 1, U8: make([]uint8, size-1)}, "both": {N: 2, U8: make([]uint8, size), F32: make([]float32, size)},
-		"none": {N: 1}, "negative": {N: -1}, "more": {N: 1, F32: make([]float32, 2*size)},
+		"none": {N: 1}, "negative": {N: -1}, "a great many": {N: 1 << 40}, "more": {N: 1, F32: make([]float32, 2*size)},
 	} {
 		if _, err := m.EncodePixels(ctx, px); !errors.Is(err, engine.ErrInvalid) {
 			t.Errorf("pixels, %s: error %v, want ErrInvalid", name, err)

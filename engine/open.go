@@ -25,21 +25,29 @@ const randomSeed = 1
 
 // Options say where and how a model runs. The zero value is a good choice.
 type Options struct {
-	Backend  string // "auto" (also ""): the first of Devices, so a GPU if there is one; "cpu", "vulkan", "cuda", "metal" or a device's name
-	DType    string // type of the matrices: "f32", "f16", "bf16", "int8"; "": as a GGUF file has them, else "f32"
-	Threads  int    // CPU threads; 0: one for each CPU this process may use
-	Batch    int    // most images or texts in one call into C; 0: 32
+	Backend string // "auto" (also ""): the first of Devices, so a GPU if there is one; "cpu", "vulkan", "cuda", "metal" or a device's name
+	DType   string // type of the matrices: "f32", "f16", "bf16", "int8"; "": as a GGUF file has them, else "f32"
+	Threads int    // CPU threads; 0: one for each CPU this process may use
+	// Batch is the most images in one call into C, and of texts the tokens of as many full ones (Batch x context, at most
+	// 16384; on a GPU 512), counting what texts begin with alike once. 0: 32.
+	Batch    int
 	CacheDir string // of converted checkpoints; "": tia2-engine in the user's cache folder; CacheOff: none
 	Arch     string // architecture of a checkpoint that does not tell it itself, such as "ViT-B-32"
 	Limits   ImageLimits
+
+	// EmbeddingCache is a folder where the embeddings of pictures and texts are kept, so that what was encoded once, with
+	// the same weights on the same kind of device, need not be again; EmbeddingCacheAuto; "" or CacheOff: nothing is kept.
+	// Models and processes may share it. A cache that fails costs time only, and Note is told.
+	EmbeddingCache      string
+	EmbeddingCacheBytes int64 // bound of the folder; 0: 4 GiB. Of models that are open at once the first one's holds
 
 	NoNormalize bool // leave embeddings at their own length; such a model does not score
 
 	// Progress is told how many items of a stage ("images", "texts", "convert", "download") are done. It is called from
 	// one goroutine at a time. May be nil.
 	Progress func(stage string, done, total int)
-	// Note is told what had to be assumed of a checkpoint, and what went wrong and is tried again, one sentence each.
-	// May be nil.
+	// Note is told what had to be assumed of a checkpoint, and what went wrong and is tried again or done without, one
+	// sentence each. With an embedding cache it is called from any goroutine. May be nil.
 	Note func(text string)
 }
 
@@ -56,12 +64,21 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Threads < 0 || o.Batch < 0 {
 		return o, errors.New("threads and batch: expected numbers of at least 1")
 	}
+	if o.EmbeddingCacheBytes < 0 {
+		return o, errors.New("embedding cache: expected a size of at least 0")
+	}
 	if o.CacheDir == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
 			return o, fmt.Errorf("%w: name a cache folder, or %q", err, CacheOff)
 		}
 		o.CacheDir = filepath.Join(dir, "tia2-engine")
+	}
+	switch {
+	case o.EmbeddingCache == CacheOff, o.EmbeddingCache == EmbeddingCacheAuto && o.CacheDir == CacheOff:
+		o.EmbeddingCache = ""
+	case o.EmbeddingCache == EmbeddingCacheAuto:
+		o.EmbeddingCache = filepath.Join(o.CacheDir, "embeddings")
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, int, int) {}
@@ -142,7 +159,11 @@ func (m *Model) load(ctx context.Context, spec string) error {
 		return err
 	}
 	m.fillInfo(spec, device)
-	return m.checkAgreement(path)
+	if err := m.checkAgreement(path); err != nil {
+		return err
+	}
+	m.cached.open(m, path, device)
+	return nil
 }
 
 // ggufPath returns a GGUF file with the model of spec, its matrices in the type the options ask for.

@@ -29,7 +29,8 @@ func PeakMeasure(threads int) (Peak, error) {
 }
 
 // SetISA chooses the level of the CPU kernels: "auto", "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon".
-// ErrInvalid where this machine lacks it. The environment variable TIA2_CPU does the same at start-up.
+// ErrInvalid where this machine lacks it. The environment variable TIA2_CPU does the same at start-up. Call
+// it before Open: the embedding cache of an open model holds the rows of the level that it was opened with.
 func SetISA(level string) error { return cgo.SetISA(level) }
 
 // DrainLog returns the log lines that the native libraries wrote since the last call.

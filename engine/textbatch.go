@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/tia2-engine/tia2-engine/cgo"
+	"github.com/tia2-engine/tia2-engine/engine/internal/embedcache"
 )
 
 // The text towers are causal: what a token becomes depends on the tokens before it alone. So a batch of texts is
@@ -118,6 +119,25 @@ func (p *textPlan) end(from, budget int) int {
 
 func divideUp(a, b int) int { return (a + b - 1) / b }
 
+// drop leaves out the distinct texts that are marked, [distinct], and their items. The others keep their order.
+func (p *textPlan) drop(marked []bool) {
+	kept, at, shared := 0, 0, 0 // distinct texts and items that stay; tokens shared with the text that stayed last
+	for k := range p.lcp {
+		shared = min(shared, p.lcp[k])
+		if marked[k] {
+			continue
+		}
+		// What stays moves to the front: the items of text k are still where they were.
+		items, length := p.items(k), len(p.text(k))
+		p.start[kept], p.lcp[kept], p.fresh[kept+1] = at, shared, p.fresh[kept]+length-shared
+		at += copy(p.order[at:], items)
+		kept++
+		shared = length
+	}
+	p.start[kept] = at
+	p.order, p.start, p.lcp, p.fresh = p.order[:at], p.start[:kept+1], p.lcp[:kept], p.fresh[:kept+1]
+}
+
 // textCall is one call of EncodeTokens: its plan, and one batch at a time laid out for C. It is kept for the next call.
 type textCall struct {
 	plan      textPlan
@@ -126,12 +146,55 @@ type textCall struct {
 	ids       []int32 // of the batch's texts, one after another
 	offsets   []int32 // [B+1]
 	rows      []float32
+	keys      []embedcache.Key // [distinct] of the plan's texts; empty without a cache
+	found     []bool           // [distinct] before the plan was cut to what is missing
 }
 
 var textCalls = sync.Pool{New: func() any { return new(textCall) }}
 
 // run is the one call into C of a batch.
 func (c *textCall) run() error { return c.native.EncodeTexts(c.rows, c.ids, c.offsets, c.normalize) }
+
+// textLookUp is how many distinct texts are looked up in the cache at once.
+const textLookUp = 256
+
+// lookUp copies the embeddings of texts that the cache has to their rows of out, and leaves the others in the plan.
+func (c *textCall) lookUp(cache *embeddingTable, out Embeddings) {
+	n := c.plan.distinct()
+	c.found = slices.Grow(c.found[:0], n)[:n]
+	for k := range n {
+		c.keys = append(c.keys, textKey(c.plan.text(k)))
+	}
+	size := min(n, textLookUp) * out.Dim
+	c.rows = slices.Grow(c.rows[:0], size)[:size]
+	hits := 0
+	for from := 0; from < n; from += textLookUp {
+		to := min(from+textLookUp, n)
+		hits += cache.get(c.keys[from:to], c.rows[:(to-from)*out.Dim], c.found[from:to])
+		for k := from; k < to; k++ {
+			if c.found[k] {
+				c.spread(k, c.rows[(k-from)*out.Dim:(k-from+1)*out.Dim], out)
+			}
+		}
+	}
+	cache.asked.Add(uint64(n))
+	cache.found.Add(uint64(hits))
+	c.plan.drop(c.found)
+	missing := c.keys[:0]
+	for k, found := range c.found {
+		if !found {
+			missing = append(missing, c.keys[k])
+		}
+	}
+	c.keys = missing
+}
+
+// spread copies the embedding of distinct text k to the rows of its items.
+func (c *textCall) spread(k int, row []float32, out Embeddings) {
+	for _, item := range c.plan.items(k) {
+		copy(out.Row(item), row)
+	}
+}
 
 // encode embeds the distinct texts from .. to-1 and puts each row where its items belong in out.
 func (c *textCall) encode(ctx context.Context, exec *executor, from, to int, out Embeddings) error {
@@ -146,10 +209,7 @@ func (c *textCall) encode(ctx context.Context, exec *executor, from, to int, out
 		return err
 	}
 	for k := from; k < to; k++ {
-		row := c.rows[(k-from)*out.Dim : (k-from+1)*out.Dim]
-		for _, item := range c.plan.items(k) {
-			copy(out.Row(item), row)
-		}
+		c.spread(k, c.rows[(k-from)*out.Dim:(k-from+1)*out.Dim], out)
 	}
 	return nil
 }
@@ -157,6 +217,6 @@ func (c *textCall) encode(ctx context.Context, exec *executor, from, to int, out
 // release forgets what belongs to the caller and keeps c for another call.
 func (c *textCall) release() {
 	clear(c.plan.texts)
-	c.native = nil
+	c.native, c.keys = nil, c.keys[:0]
 	textCalls.Put(c)
 }

@@ -129,6 +129,21 @@ func TestTextPlanCutsBetweenGroups(t *testing.T) {
 	}
 }
 
+// The cut does not go where little is shared if that would take a batch more.
+func TestTextPlanCutsNoBatchMore(t *testing.T) {
+	var ids [][]int32
+	for i := range 94 {
+		ids = append(ids, []int32{1, int32(10 + i)}) // 95 nodes
+	}
+	for i := range 102 {
+		ids = append(ids, []int32{2, int32(10 + i)}) // 103 nodes
+	}
+	var p textPlan
+	if batches := planBatches(t, &p, ids, testEOT, 100); len(batches) != 2 {
+		t.Errorf("%d batches of 198 nodes with a budget of 100, want 2", len(batches))
+	}
+}
+
 // Two texts, one of which is over the budget: it gets a batch of its own, for C to refuse or to compute.
 func TestTextPlanOverBudget(t *testing.T) {
 	var p textPlan

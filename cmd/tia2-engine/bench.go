@@ -187,7 +187,7 @@ func (con *console) timeModel(c *cli.Context, spec string, bar *progress, opt th
 	if err != nil {
 		return err
 	}
-	defer models.close(&err)
+	defer con.closeModels(models, &err)
 	bar.eager = true
 	defer func() { bar.eager = false }()
 	runs, err := throughput.Measure(c.Context, models[0], opt)

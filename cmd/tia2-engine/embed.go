@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,7 +25,7 @@ func embedCommand(con *console) *cli.Command {
 		UsageText: "tia2-engine embed [--images FILE|DIR|PATTERN]... [--texts FILE] --out X.npz|X.npy|X.jsonl|X.parquet",
 		Description: "npz: image_embeds f32 [N,D], text_embeds f32 [M,D], logit_scale, image_names, text_names. A picture that cannot\n" +
 			"be read is named on stderr and is a row of NaN (left out of jsonl and parquet); the exit status is then 1.",
-		Flags: append(append(modelFlags(), limitFlags()...),
+		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags()),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
 			&cli.BoolFlag{Name: "no-normalize", Usage: "leave the embeddings at their own length", DefaultText: "length 1"},
@@ -61,7 +62,7 @@ func embed(con *console, c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer models.close(&err)
+	defer con.closeModels(models, &err)
 	if len(models) != 1 {
 		return usagef("embed: %d models: expected one", len(models))
 	}

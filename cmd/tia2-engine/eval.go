@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -22,7 +23,7 @@ func evalCommand(con *console) *cli.Command {
 		Usage: "measure how well rewards, raw and with TextNorm, agree with people on a data set",
 		UsageText: "tia2-engine eval [--set demo|DIR] --model SPEC... [--save-scores scores.jsonl]\n" +
 			"tia2-engine eval [--set demo|DIR] --scores scores.jsonl...",
-		Flags: append(append(append(append(modelFlags(), limitFlags()...), setFlags("images")...), alignFlags()...),
+		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("images"), alignFlags()),
 			&cli.StringSliceFlag{Name: "scores", Usage: "`FILE` of rewards that exist, repeatable; no model is run"},
 			&cli.StringFlag{Name: "save-scores", Usage: "keep the rewards in `FILE`: a run that ended early goes on there"},
 			&cli.StringFlag{Name: "plot", Usage: "draw the best-of-n curves to `FILE` (.svg or .png)"},
@@ -152,6 +153,6 @@ func (con *console) runModels(c *cli.Context, specs []string, sets []*tia2.Set, 
 	if err != nil {
 		return nil, err
 	}
-	defer models.close(&err)
+	defer con.closeModels(models, &err)
 	return con.scoreSets(c, sets, models.scorers(), save, bar)
 }

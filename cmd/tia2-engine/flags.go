@@ -1,6 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -50,7 +54,15 @@ func imageLimits(c *cli.Context) engine.ImageLimits {
 	return engine.ImageLimits{PixelsMax: c.Uint64("image-pixels-max"), BytesMax: c.Uint64("image-bytes-max")}
 }
 
-// modelOptions reads what modelFlags and limitFlags declare.
+// embeddingFlags say where embeddings are kept. A command without them keeps none.
+func embeddingFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "embeddings-cache", Value: engine.EmbeddingCacheAuto, Usage: "`DIR` where embeddings are kept, so that a picture or text is encoded once, or off; auto is embeddings in --cache"},
+		&cli.StringFlag{Name: "embeddings-cache-size", Usage: "most `BYTES` of it, as 500MB or 4GiB", DefaultText: "4GiB"},
+	}
+}
+
+// modelOptions reads what modelFlags, limitFlags and embeddingFlags declare.
 func modelOptions(c *cli.Context) (engine.Options, error) {
 	opt := engine.Options{
 		Backend:  c.String("backend"),
@@ -60,6 +72,14 @@ func modelOptions(c *cli.Context) (engine.Options, error) {
 		CacheDir: c.String("cache"),
 		Arch:     c.String("arch"),
 		Limits:   imageLimits(c),
+
+		EmbeddingCache: c.String("embeddings-cache"),
+	}
+	if size := c.String("embeddings-cache-size"); size != "" {
+		var err error
+		if opt.EmbeddingCacheBytes, err = parseBytes(size); err != nil {
+			return opt, usagef("--embeddings-cache-size %s: %v", size, err)
+		}
 	}
 	if opt.Threads < 0 || opt.Batch < 0 {
 		return opt, usagef("--threads and --batch: expected numbers >= 1")
@@ -69,6 +89,43 @@ func modelOptions(c *cli.Context) (engine.Options, error) {
 		return opt, nil
 	}
 	return opt, usagef("--dtype %s: expected f32, bf16, f16 or int8", opt.DType)
+}
+
+// byteUnits are what parseBytes knows, longer names before those that end them.
+var byteUnits = []struct {
+	name  string
+	bytes float64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
+}
+
+// parseBytes reads a size such as 4GiB, 1.5 GB or 1000000. Upper and lower case are the same.
+func parseBytes(s string) (int64, error) {
+	for _, unit := range byteUnits {
+		digits := len(s) - len(unit.name)
+		if digits < 0 || !strings.EqualFold(s[digits:], unit.name) {
+			continue
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(s[:digits]), 64)
+		if v *= unit.bytes; err != nil || !(v >= 1 && v < math.MaxInt64) {
+			break
+		}
+		return int64(v), nil
+	}
+	return 0, errors.New("expected a size above 0 such as 500MB or 4GiB")
+}
+
+// formatBytes writes a size in decimal units.
+func formatBytes(n int64) string {
+	v, units := float64(n), []string{"B", "kB", "MB", "GB", "TB"}
+	for ; v >= 999.95 && len(units) > 1; units = units[1:] {
+		v /= 1000
+	}
+	if units[0] == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", v, units[0])
 }
 
 // modelSpecs returns the values of --model, or the embedded model.

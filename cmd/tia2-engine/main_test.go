@@ -72,6 +72,7 @@ func TestWrongUsage(t *testing.T) {
 		{"embed --texts x --out x.npz --threads two", "invalid value"},
 		{"score --images x", "--images and --texts, or --set"},
 		{"score --images x --texts y --out z.npy", ".npz, .json"},
+		{"embed --texts x --out x.npz --embeddings-cache-size much", "--embeddings-cache-size much: expected a size above 0"},
 		{"score --set demo", "--out FILE.jsonl is missing"},
 		{"score --set demo --set-images x --out s.jsonl", "holds its pictures"},
 		{"eval --scores x --model demo", "not both"},
@@ -347,7 +348,7 @@ func smallSet(t *testing.T, prompts, images int) string {
 func TestScoreSetKilled(t *testing.T) {
 	set := smallSet(t, 8, 6)
 	out := filepath.Join(t.TempDir(), "scores.jsonl")
-	args := []string{"score", "--set", set, "--out", out, "-v"}
+	args := []string{"score", "--set", set, "--out", out, "--embeddings-cache", "off", "-v"} // else it could be done before it is killed
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "TIA2_TEST_ARGS="+strings.Join(args, "\n"))
 	if err := child.Start(); err != nil {
@@ -380,7 +381,7 @@ func TestScoreSetKilled(t *testing.T) {
 		t.Errorf("%d images scored, %d were there already: want %d together, and some of both", scored, resumed, 8*6)
 	}
 	whole := filepath.Join(t.TempDir(), "whole.jsonl")
-	must(t, "", "score", "--set", set, "--out", whole)
+	must(t, "", "score", "--set", set, "--out", whole, "--embeddings-cache", "off")
 	a, _ := os.ReadFile(out)
 	b, _ := os.ReadFile(whole)
 	if len(a) == 0 || !bytes.Equal(a, b) {

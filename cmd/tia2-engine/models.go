@@ -29,7 +29,7 @@ func (con *console) openModels(c *cli.Context, specs []string, bar *progress, ch
 		con.logf("opening %s", spec)
 		m, err := engine.Open(c.Context, spec, opt)
 		if err != nil {
-			all.close(&err)
+			con.closeModels(all, &err)
 			return nil, err
 		}
 		all = append(all, m)
@@ -42,10 +42,41 @@ func (con *console) openModels(c *cli.Context, specs []string, bar *progress, ch
 // models are the open models of a command.
 type models []*engine.Model
 
-// close closes all models and adds their errors to *err.
-func (ms models) close(err *error) {
+// closeModels closes all models, adds their errors to *err, and says what the embedding cache did.
+func (con *console) closeModels(ms models, err *error) {
 	for _, m := range ms {
 		*err = errors.Join(*err, m.Close())
+	}
+	con.logEmbeddingCache(ms)
+}
+
+// logEmbeddingCache says what the embedding cache, which the models share, did for all of them together.
+func (con *console) logEmbeddingCache(ms models) {
+	var all engine.EmbeddingCacheStats
+	for _, m := range ms {
+		s := m.EmbeddingCacheStats()
+		s.Images.Asked += all.Images.Asked
+		s.Images.Found += all.Images.Found
+		s.Texts.Asked += all.Texts.Asked
+		s.Texts.Found += all.Texts.Found
+		all = s
+	}
+	if all.Dir == "" {
+		return
+	}
+	found := func(n engine.EmbeddingCacheCounts) string {
+		return fmt.Sprintf("%d of %d found (%.1f %%)", n.Found, n.Asked, 100*n.HitRate())
+	}
+	con.logf("embedding cache: images %s, texts %s; %s in %s, bound %s", found(all.Images), found(all.Texts),
+		formatBytes(all.Bytes), all.Dir, formatBytes(all.MaxBytes))
+	if all.EvictedBytes > 0 {
+		con.logf("embedding cache: %s were evicted to keep the bound (--embeddings-cache-size)", formatBytes(int64(all.EvictedBytes)))
+	}
+	if all.DroppedRows > 0 {
+		con.logf("embedding cache: %d embeddings were not kept", all.DroppedRows)
+	}
+	if all.DamagedFiles > 0 {
+		con.logf("embedding cache: %d damaged files were removed", all.DamagedFiles)
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,7 +19,7 @@ func scoreCommand(con *console) *cli.Command {
 			"tia2-engine score --set demo|DIR [--images DIR] --out scores.jsonl",
 		Description: "Pairs: one array f32 [N,M] per reward in the .npz; JSON on stdout without --out.\n" +
 			"Set: one line for each picture; a run that ended early goes on where it stopped.",
-		Flags: append(append(append(modelFlags(), limitFlags()...), setFlags("set-images")...),
+		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("set-images")),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable; with --set, the folder of its pictures"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
 			outFlag("`FILE` to write: .npz or .json of pairs, .jsonl of a set"),
@@ -55,7 +56,7 @@ func scorePairs(con *console, c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer models.close(&err)
+	defer con.closeModels(models, &err)
 	result := export.Scores{Images: imageNames(images), Texts: texts}
 	names := models.rewardNames()
 	var failed error
@@ -108,7 +109,7 @@ func scoreSet(con *console, c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer models.close(&err)
+	defer con.closeModels(models, &err)
 	_, err = con.scoreSets(c, sets, models.scorers(), out, bar)
 	return err
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package embedcache
+
+const raceEnabled = true
