@@ -5,6 +5,7 @@
 # make asan       the tests under the address sanitizer, and Go's under its race detector and cgo checks
 # make neon       development: the NEON kernels under qemu (Debian: qemu-user-static g++-aarch64-linux-gnu)
 # make parity     development: full-size models against the Python references (makes a venv)
+# make peers      development: measured beside OpenVINO, ONNX Runtime and PyTorch (makes a venv); ARGS="--list"
 # make clean      removes what was built
 
 SHELL := /bin/bash
@@ -20,7 +21,7 @@ GO = $(GO_ENV) go
 # Vulkan in software (Mesa's lavapipe) is hidden by ggml unless it is named; the tests use it where there is no GPU.
 TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
 
-.PHONY: build bench test lint asan neon parity clean setup native
+.PHONY: build bench test lint asan neon parity peers clean setup native
 
 build: native
 	@mkdir -p bin
@@ -66,6 +67,9 @@ neon:
 
 parity: build
 	@$(GO_ENV) bench/parity/run.sh
+
+peers: build
+	@bench/peers/run.sh $(ARGS)
 
 clean:
 	rm -rf build build-asan build-neon bin

@@ -19,7 +19,7 @@ explain() {
 	case "$1" in
 	libggml* | ggml) why="the tensor library: graphs, GGUF files, CPU and GPU backends (>= $GGML_MIN). Or build github.com/ggml-org/ggml with -DGGML_BACKEND_DL=ON and name its prefix in CMAKE_PREFIX_PATH" ;;
 	mesa-vulkan-drivers) why="a Vulkan device in software, with which the tests exercise the GPU path without a GPU" ;;
-	libdnnl* | onednn) why="dense matrix products on the CPU (oneDNN). Or name its prefix in CMAKE_PREFIX_PATH" ;;
+	libdnnl* | onednn) why="bf16 products on CPUs with AMX (oneDNN). Or name its prefix in CMAKE_PREFIX_PATH" ;;
 	libturbojpeg* | libjpeg* | jpeg-turbo) why="JPEG decoding (libjpeg-turbo >= 2.1)" ;;
 	libpng*) why="PNG decoding (libpng >= 1.6)" ;;
 	libwebp* | webp) why="WebP decoding (libwebp >= 1.2)" ;;

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -145,7 +146,7 @@ func TestPprofTop(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	rows := Rows(samples, Roof{F32GFLOPS: 200, BF16GFLOPS: 400, Int8GOPS: 800, BandwidthGBs: 100, DType: "bf16", CPU: true})
+	rows := Rows(samples, Roof{F32GFLOPS: 200, BF16GFLOPS: 400, Int8GOPS: 800, BandwidthGBs: 100, DType: "bf16", CPU: true}, false)
 	type brief struct {
 		Op, Shape, Bound  string
 		Count             uint64
@@ -169,7 +170,23 @@ func TestRows(t *testing.T) {
 		{"image/blk.*/ln1", "1600x768 f32", "memory", 1, 4, 0.062, 0, 50, 0.5},
 		// 1e8 / 400e9 = 0.25 ms, 5e6 / 100e9 = 0.05 ms
 		{"image/blk.*/attn/qkv", "32x768x2304 bf16", "compute", 2, 1, 0.015, 100, 5, 0.25},
-		{"total", "", "", 6, 65, 1, 247.692, 3.769, -1},
+		// 30 + 10 + 2 + 0.25 ms at the roofs, of 65 ms
+		{"total", "", "", 6, 65, 1, 247.692, 3.769, 0.65},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// With layers every block has a row of its own, in the order in which the ops ran.
+func TestRowsOfLayers(t *testing.T) {
+	var got []string
+	for _, r := range Rows(samples, Roof{}, true) {
+		got = append(got, fmt.Sprintf("%s %s x%d", r.Op, r.Shape, r.Count))
+	}
+	want := []string{
+		"image/patch_embed 1568x3072x768 bf16 x1", "image/blk.0/attn/qkv 1600x768x2304 bf16 x1", "image/blk.1/attn/qkv 1600x768x2304 bf16 x1",
+		"image/blk.1/attn/qkv 32x768x2304 bf16 x2", "image/blk.1/ln1 1600x768 f32 x1", "total  x6",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -186,14 +203,14 @@ func TestRoofUnknown(t *testing.T) {
 		"no bandwidth":   {BF16GFLOPS: 1, CPU: true},
 		"nothing at all": {},
 	} {
-		if rows := Rows(op, roof); rows[0].RoofFraction != nil || rows[0].Bound != "" {
+		if rows := Rows(op, roof, false); rows[0].RoofFraction != nil || rows[0].Bound != "" || rows[1].RoofFraction != nil {
 			t.Errorf("%s: roof %v, bound %q, want none", name, *rows[0].RoofFraction, rows[0].Bound)
 		}
 	}
-	if rows := Rows(nil, Roof{}); len(rows) != 0 {
+	if rows := Rows(nil, Roof{}, false); len(rows) != 0 {
 		t.Errorf("no samples: %d rows", len(rows))
 	}
-	untimed := Rows([]engine.OpSample{{Name: "image/a", FLOPs: 1}}, Roof{F32GFLOPS: 1, BandwidthGBs: 1, DType: "f32", CPU: true})
+	untimed := Rows([]engine.OpSample{{Name: "image/a", FLOPs: 1}}, Roof{F32GFLOPS: 1, BandwidthGBs: 1, DType: "f32", CPU: true}, false)
 	if untimed[0].GFLOPS != 0 || untimed[0].Share != 0 || untimed[0].RoofFraction != nil {
 		t.Errorf("an op without time: %+v", untimed[0])
 	}

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +18,9 @@ type Roof struct {
 	CPU                             bool   // the samples are of the CPU, whose roof this is
 }
 
-// Row is all runs of one op with one shape, the numbered blocks of a tower taken together.
+// Row is all runs of one op with one shape, the numbered blocks of a tower taken together unless they were to be apart.
 type Row struct {
-	Op     string  `json:"op"`    // "image/blk.*/attn/qkv"
+	Op     string  `json:"op"`    // "image/blk.*/attn/qkv", apart "image/blk.3/attn/qkv"
 	Shape  string  `json:"shape"` // "1600x768x2304 f32"
 	Count  uint64  `json:"count"`
 	TimeMS float64 `json:"time_ms"` // all runs together
@@ -27,7 +28,8 @@ type Row struct {
 	GFLOPS float64 `json:"gflops"`
 	GBs    float64 `json:"gb_s"` // operands read and written once, 1e9 bytes a second
 	// RoofFraction is the op's speed over the most that its arithmetic intensity allows: min(peak, intensity *
-	// bandwidth). It passes 1 where operands were still in the cache. Null where the roof is not known.
+	// bandwidth). It passes 1 where operands were still in the cache. Of the total it is the time that all ops would
+	// take at their roofs over the time that they took. Null where the roof is not known.
 	RoofFraction *float64 `json:"roof_fraction"`
 	Bound        string   `json:"bound,omitempty"` // which of the two is lower: "compute" or "memory"
 }
@@ -38,6 +40,8 @@ type total struct {
 	count        uint64
 	time         time.Duration
 	flops, bytes float64
+	limit        float64 // seconds at the roof; NaN where it is not known
+	bound        string
 }
 
 func (t *total) add(s engine.OpSample) {
@@ -47,17 +51,23 @@ func (t *total) add(s engine.OpSample) {
 	t.bytes += s.Bytes
 }
 
-// Rows groups samples by op and shape, the slowest first, with a last row "total".
-func Rows(samples []engine.OpSample, roof Roof) []Row {
+// Rows groups samples by op and shape, the slowest first, with a last row "total". With layers the numbered blocks stay
+// apart, in the order of the samples.
+func Rows(samples []engine.OpSample, roof Roof, layers bool) []Row {
 	type key struct{ op, shape string }
-	groups := map[key]*total{}
+	index := map[key]int{}
+	var groups []*total
 	all := &total{op: "total"}
 	for _, s := range samples {
-		k := key{mergedName(s.Name), s.Shape}
-		if groups[k] == nil {
-			groups[k] = &total{op: k.op, shape: k.shape}
+		k := key{s.Name, s.Shape}
+		if !layers {
+			k.op = mergedName(s.Name)
 		}
-		groups[k].add(s)
+		if _, seen := index[k]; !seen {
+			index[k] = len(groups)
+			groups = append(groups, &total{op: k.op, shape: k.shape})
+		}
+		groups[index[k]].add(s)
 		all.add(s)
 	}
 	if len(groups) == 0 {
@@ -65,15 +75,19 @@ func Rows(samples []engine.OpSample, roof Roof) []Row {
 	}
 	var rows []Row
 	for _, g := range groups {
-		rows = append(rows, g.row(all.time, roof))
+		g.limit, g.bound = roof.seconds(g.flops, g.bytes, g.shape)
+		all.limit += g.limit
+		rows = append(rows, g.row(all.time))
 	}
-	slices.SortFunc(rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.TimeMS, a.TimeMS), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Shape, b.Shape))
-	})
-	return append(rows, all.row(all.time, Roof{})) // ops of several kinds share no roof
+	if !layers {
+		slices.SortFunc(rows, func(a, b Row) int {
+			return cmp.Or(cmp.Compare(b.TimeMS, a.TimeMS), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Shape, b.Shape))
+		})
+	}
+	return append(rows, all.row(all.time))
 }
 
-func (t *total) row(all time.Duration, roof Roof) Row {
+func (t *total) row(all time.Duration) Row {
 	row := Row{Op: t.op, Shape: t.shape, Count: t.count, TimeMS: float64(t.time) / float64(time.Millisecond)}
 	if all > 0 {
 		row.Share = float64(t.time) / float64(all)
@@ -83,19 +97,18 @@ func (t *total) row(all time.Duration, roof Roof) Row {
 	}
 	ns := float64(t.time.Nanoseconds())
 	row.GFLOPS, row.GBs = t.flops/ns, t.bytes/ns
-	limit, bound := roof.seconds(t.flops, t.bytes, t.shape)
-	if limit > 0 {
-		fraction := limit / (ns / 1e9)
-		row.RoofFraction, row.Bound = &fraction, bound
+	if !math.IsNaN(t.limit) {
+		fraction := t.limit / (ns / 1e9)
+		row.RoofFraction, row.Bound = &fraction, t.bound
 	}
 	return row
 }
 
-// seconds returns the least time in which the machine can do the given work and what bounds it; 0 when unknown.
+// seconds returns the least time in which the machine can do the given work and what bounds it; NaN when unknown.
 func (r Roof) seconds(flops, bytes float64, shape string) (limit float64, bound string) {
 	peak := r.peak(shape)
 	if !r.CPU || r.BandwidthGBs <= 0 || flops > 0 && peak <= 0 {
-		return 0, ""
+		return math.NaN(), ""
 	}
 	compute, memory := 0.0, bytes/r.BandwidthGBs/1e9
 	if flops > 0 {

@@ -61,7 +61,8 @@ type Options struct {
 	Peak    Peaks // of this machine, for peak_fraction; zeros: unknown
 	// Bandwidth of this machine in 1e9 bytes a second, for the roof of the ops.
 	Bandwidth float64
-	Ops       bool // profile one more call of every run
+	Ops       bool // profile a few more calls of every run
+	OpsLayers bool // keep the ops of each layer apart, in the order in which they run
 
 	// Progress, when set, is told before each run what it will be and how many of all are done.
 	Progress func(stage string, done, total int)
@@ -192,18 +193,27 @@ func (h *harness) run(ctx context.Context, tower string, batch int) (Run, error)
 	return run, nil
 }
 
-// profileOps makes one call with the op profile on. It comes after the timed calls, which it would slow.
+const (
+	profileCalls = 7   // calls with the op profile on, of which each op's median time counts
+	profileShare = 0.5 // of MaxTime, after which there are no more of them
+)
+
+// profileOps makes some calls with the op profile on. They come after the timed calls, which they would slow.
 func (h *harness) profileOps(ctx context.Context, run *Run, w work) error {
-	h.model.SetProfile(true)
 	defer h.model.SetProfile(false)
-	if err := runOnce(ctx, w.call); err != nil {
-		return err
+	var calls [][]engine.OpSample
+	for start := h.now(); len(calls) < profileCalls && (len(calls) == 0 || h.now().Sub(start).Seconds() < profileShare*h.opt.MaxTime.Seconds()); {
+		h.model.SetProfile(true) // which forgets the call before
+		if err := runOnce(ctx, w.call); err != nil {
+			return err
+		}
+		calls = append(calls, h.model.Profile())
 	}
-	run.OpSamples = h.model.Profile()
+	run.OpSamples = medianCall(calls)
 	run.Ops = profile.Rows(run.OpSamples, profile.Roof{
 		F32GFLOPS: h.opt.Peak.F32, BF16GFLOPS: h.opt.Peak.BF16, Int8GOPS: h.opt.Peak.Int8,
 		BandwidthGBs: h.opt.Bandwidth, DType: run.DType, CPU: run.Backend == "cpu",
-	})
+	}, h.opt.OpsLayers)
 	for i := range run.Ops {
 		row := &run.Ops[i]
 		for _, x := range []*float64{&row.TimeMS, &row.Share, &row.GFLOPS, &row.GBs, row.RoofFraction} {
@@ -213,6 +223,21 @@ func (h *harness) profileOps(ctx context.Context, run *Run, w work) error {
 		}
 	}
 	return nil
+}
+
+// medianCall returns the samples of the last call, each with its median time in all calls that had the same ops.
+func medianCall(calls [][]engine.OpSample) []engine.OpSample {
+	samples := slices.Clone(calls[len(calls)-1])
+	same := func(a, b engine.OpSample) bool { return a.Name == b.Name && a.Shape == b.Shape && a.Count == b.Count }
+	calls = slices.DeleteFunc(calls, func(call []engine.OpSample) bool { return !slices.EqualFunc(call, samples, same) })
+	for i := range samples {
+		ns := make([]float64, len(calls))
+		for k := range calls {
+			ns[k] = float64(calls[k][i].Time)
+		}
+		samples[i].Time = time.Duration(median(ns))
+	}
+	return samples
 }
 
 // peak returns the measured peak of the type that the model computes in, 0 where none was: the machine's peaks are those

@@ -197,22 +197,49 @@ func TestPeakFraction(t *testing.T) {
 }
 
 func TestMeasureProfiles(t *testing.T) {
-	f := newFake(steady...)
 	opt := Options{Towers: []string{TowerImage}, Ops: true, Peak: Peaks{F32: 300}, Bandwidth: 10}
-	runs, err := measure(t.Context(), f, opt, f.now)
-	if err != nil {
-		t.Fatal(err)
+	for _, tt := range []struct {
+		layers bool
+		step   time.Duration // of a call
+		calls  int           // with the profile on
+		op     string        // of the first row
+		rows   int
+	}{
+		{false, 100 * ms, 7, "image/blk.*/attn/qkv", 2},
+		{true, 100 * ms, 7, "image/blk.0/attn/qkv", 3},
+		{false, 2 * time.Second, 3, "image/blk.*/attn/qkv", 2}, // until 5 s, half of the most time, are over
+		{false, time.Minute, 1, "image/blk.*/attn/qkv", 2},
+	} {
+		f := newFake(tt.step)
+		opt.OpsLayers = tt.layers
+		runs, err := measure(t.Context(), f, opt, f.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.profiled != tt.calls || f.profiling {
+			t.Errorf("%v a call: %d profiled calls, still on: %v; want %d, off", tt.step, f.profiled, f.profiling, tt.calls)
+		}
+		ops := runs[0].Ops
+		total := ops[len(ops)-1]
+		// 6e8 FLOPs in 4 ms are 150 of 300 GFLOP/s
+		if len(ops) != tt.rows || ops[0].Op != tt.op || total.Count != 2 || total.TimeMS != 4 || total.GFLOPS != 150 || *total.RoofFraction != 0.5 {
+			t.Errorf("ops %+v", ops)
+		}
+		report := Report{Runs: runs}
+		if recs := report.Recordings(); len(recs) != 1 || len(recs[0].Samples) != 2 || recs[0].Labels["batch"] != "32" {
+			t.Errorf("recordings %+v", recs)
+		}
 	}
-	if f.profiled != 1 || f.profiling {
-		t.Errorf("%d profiled calls, still on: %v; want one, off", f.profiled, f.profiling)
+}
+
+func TestMedianCall(t *testing.T) {
+	call := func(name string, a, b time.Duration) []engine.OpSample {
+		return []engine.OpSample{{Name: name, Count: 1, Time: a}, {Name: "y", Count: 1, Time: b}}
 	}
-	ops := runs[0].Ops
-	if len(ops) != 2 || ops[0].Op != "image/blk.*/attn/qkv" || ops[0].Count != 2 || ops[0].TimeMS != 4 || ops[0].GFLOPS != 150 {
-		t.Errorf("ops %+v", ops)
-	}
-	report := Report{Runs: runs}
-	if recs := report.Recordings(); len(recs) != 1 || len(recs[0].Samples) != 2 || recs[0].Labels["batch"] != "32" {
-		t.Errorf("recordings %+v", recs)
+	// The first call had another op, the last two took 1 and 9, 4 and 2.
+	got := medianCall([][]engine.OpSample{call("first", 100, 100), call("x", 1, 4), call("x", 9, 2)})
+	if diff := cmp.Diff(call("x", 5, 3), got); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -79,7 +79,8 @@ type Run struct {
 	WarmUpS   float64   `json:"warm_up_s"`       // the calls before them
 	SamplesMS []float64 `json:"samples_ms"`      // each timed call, in order
 
-	// Ops is where the time of one more, profiled, call went, and OpSamples what it is made of; only when asked for.
+	// Ops is where the time of a profiled call went, and OpSamples what it is made of: medians of a few calls after the
+	// timed ones; only when asked for.
 	Ops       []profile.Row     `json:"ops,omitempty"`
 	OpSamples []engine.OpSample `json:"-"`
 }

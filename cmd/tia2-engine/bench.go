@@ -41,6 +41,7 @@ func benchCommand(con *console) *cli.Command {
 			&cli.BoolFlag{Name: "no-throughput", Usage: "leave out the timings"},
 			&cli.StringFlag{Name: "compare", Usage: "compare with the JSON report `OLD`"},
 			&cli.BoolFlag{Name: "ops", Usage: "print shape, time and fraction of the roof of each op, the slowest first, like layers together"},
+			&cli.BoolFlag{Name: "ops-layers", Usage: "as --ops, with each layer by itself, in the order in which they run"},
 			&cli.StringFlag{Name: "opprofile", Usage: "as --ops, and write time, FLOPs and bytes of each op to `FILE` (go tool pprof)"},
 			&cli.DurationFlag{Name: "min-time", Usage: "time each run for at least this long", DefaultText: "500ms"},
 			&cli.DurationFlag{Name: "max-time", Usage: "and for at most this long", DefaultText: "10s"},
@@ -83,11 +84,12 @@ func bench(con *console, c *cli.Context) (err error) {
 // throughputOptions reads the flags of the timings, and the file of --texts.
 func (con *console) throughputOptions(c *cli.Context) (throughput.Options, error) {
 	opt := throughput.Options{
-		Batches: c.IntSlice("batches"),
-		MinTime: c.Duration("min-time"),
-		MaxTime: c.Duration("max-time"),
-		MaxRuns: c.Int("max-calls"),
-		Ops:     c.Bool("ops") || c.IsSet("opprofile"),
+		Batches:   c.IntSlice("batches"),
+		MinTime:   c.Duration("min-time"),
+		MaxTime:   c.Duration("max-time"),
+		MaxRuns:   c.Int("max-calls"),
+		Ops:       c.Bool("ops") || c.Bool("ops-layers") || c.IsSet("opprofile"),
+		OpsLayers: c.Bool("ops-layers"),
 	}
 	if len(opt.Batches) == 0 {
 		opt.Batches = []int{cmp.Or(max(c.Int("batch"), 0), batchDefault)} // a negative --batch is refused with the model's flags
@@ -109,7 +111,7 @@ func (con *console) throughputOptions(c *cli.Context) (throughput.Options, error
 		}
 	}
 	if c.Bool("no-throughput") {
-		for _, flag := range []string{"ops", "opprofile", "texts"} {
+		for _, flag := range []string{"ops", "ops-layers", "opprofile", "texts"} {
 			if c.IsSet(flag) {
 				return opt, usagef("--%s is about the timings: expected no --no-throughput", flag)
 			}

@@ -348,6 +348,10 @@ func TestBenchOps(t *testing.T) {
 			t.Errorf("%s: the shares add up to %g, %d layers in a row, the last op is %s", tower, share, layers, last.Op)
 		}
 	}
+	merged := len(runs["image"].Ops)
+	if n := len(benchRuns(t, "", "--tower", "image", "--batches", "2", "--ops-layers")["image"].Ops); n <= merged {
+		t.Errorf("%d rows with each layer by itself, %d with layers together", n, merged)
+	}
 	out := must(t, "", "bench", "--no-alignment", "--tower", "image", "--batches", "2", "--max-time", "50ms", "--ops")
 	_, table, ok := strings.Cut(out, "ops of demo image, cpu ")
 	if !ok || !strings.Contains(table, "of roof") || !strings.Contains(table, "image/blk.*/") || !strings.Contains(table, "\ntotal ") {

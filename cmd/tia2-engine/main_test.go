@@ -85,6 +85,7 @@ func TestWrongUsage(t *testing.T) {
 		{"bench --batches 0", "--batches 0"},
 		{"bench --max-calls 0", "--max-calls 0: expected a number >= 1"},
 		{"bench --no-throughput --ops", "--ops is about the timings: expected no --no-throughput"},
+		{"bench --no-throughput --ops-layers", "--ops-layers is about the timings"},
 		{"bench --no-throughput --opprofile x", "--opprofile is about the timings"},
 		{"bench --no-throughput --texts x", "--texts is about the timings"},
 		{"bench --texts x --tower image,file", "the tower image,file takes none: expected one of text, pair, e2e in --tower"},
