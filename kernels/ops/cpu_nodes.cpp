@@ -223,7 +223,7 @@ void run_patches(ggml_tensor *dst, int ith, int nth, void *call) {
         c.y_stride = q8 ? (size_t)W * sizeof(float) : dst->nb[1];
         c.format   = q8 ? tia2_format::f32 : format_of_rows(dst->type);
         ops.patches(&c);
-        if (q8) ops.quantize_f32(row_of(dst, i), dst->nb[1], wide.data(), 0, 1, (size_t)W);
+        if (q8) ops.quantize_f32(row_of(dst, i), dst->nb[1], wide.data(), c.y_stride, 1, (size_t)W);
         i = end;
     }
 }
