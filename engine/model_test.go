@@ -385,8 +385,8 @@ func TestOneCrossingPerBatch(t *testing.T) {
 
 // What is encoded into the caller's memory allocates nothing, be it one batch or many.
 func TestEncodeIntoAllocatesNothing(t *testing.T) {
-	if raceDetector {
-		t.Skip("sync.Pool forgets on purpose under the race detector")
+	if instrumented {
+		t.Skip("sync.Pool forgets on purpose under the race detector, and sanitizers allocate")
 	}
 	m := openDemo(t, engine.Options{Batch: 2})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,0 +1,5 @@
+//go:build !race && !asan
+
+package engine_test
+
+const instrumented = false
