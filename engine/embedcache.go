@@ -23,7 +23,7 @@ const EmbeddingCacheAuto = "auto"
 // embeddingGeneration is part of what kept embeddings depend on. Raise it with every change that can change a bit of an
 // embedding: of the kernels, the graphs, the preprocessing, the tokenizers or the conversion of checkpoints. Rows of
 // another generation are not found, and are evicted in time.
-const embeddingGeneration = 1
+const embeddingGeneration = 2
 
 // EmbeddingCacheStats tell what a model's embedding cache did.
 type EmbeddingCacheStats struct {

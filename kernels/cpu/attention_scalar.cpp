@@ -1,24 +1,14 @@
 // The reference. Plain loops; it is the spec, change it last.
 #include <assert.h>
 #include <math.h>
-#include <string.h>
 
 #include "attention.h"
+#include "scalar.h"
 
 static double number(float x) { return (double)x; }
-static double number(uint16_t x) { // bf16 is the upper half of an f32
-    const uint32_t bits = (uint32_t)x << 16;
-    float          f;
-    memcpy(&f, &bits, sizeof f);
-    return (double)f;
-}
-static void put(float *p, double x) { *p = (float)x; }
-static void put(uint16_t *p, double x) { // to nearest even; a NaN stays one
-    const float f = (float)x;
-    uint32_t    bits;
-    memcpy(&bits, &f, sizeof bits);
-    *p = (uint16_t)((isnan(f) ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+static double number(uint16_t x) { return (double)from_bf16(x); }
+static void   put(float *p, double x) { *p = (float)x; }
+static void   put(uint16_t *p, double x) { *p = to_bf16((float)x); }
 
 template <class E> static void attention(const tia2_attention_head<E> *h) {
     assert(h->d >= 1 && h->n >= 1 && h->n <= h->T && h->stride >= h->d && h->out_stride >= h->d);

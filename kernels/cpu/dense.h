@@ -2,7 +2,7 @@
 //
 //   x        [M, K] rows of one operand format, x_stride bytes apart:
 //              f32   K floats
-//              bf16  K bf16
+//              bf16  K bf16, and one more value, finite, where K is odd
 //              q8    K bytes and the row's scale, as rows.h writes them: value = scale * (byte - 128)
 //   weights  W [N, K] packed by tia2_dense_pack for the same format: panels of kDensePanel columns (rows of W), in each
 //            the values of 4 bytes of K (1 f32, 2 bf16, 4 s8) of one column side by side, all columns, then the next 4
@@ -27,6 +27,8 @@ enum class activation { none, gelu, quick_gelu }; // exact (erf) GELU; x * sigmo
 }
 
 enum class tia2_format { f32, bf16, q8 };
+
+constexpr size_t tia2_q8_scale_at(size_t W) { return (W + 3) / 4 * 4; } // byte of a q8 row of W values at which its scale lies
 
 struct tia2_dense_call {
     const void      *x;

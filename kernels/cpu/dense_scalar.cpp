@@ -4,25 +4,7 @@
 #include <string.h>
 
 #include "dense.h"
-
-using tia2::activation;
-
-static float from_bf16(uint16_t v) {
-    const uint32_t bits = (uint32_t)v << 16;
-    float          f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-// To nearest even; NaN stays NaN.
-static uint16_t to_bf16(float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    if (v != v) return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-static size_t align4(size_t n) { return (n + 3) / 4 * 4; }
+#include "scalar.h"
 
 void tia2_dense_pack_panel(tia2_format f, const float *w, size_t n, size_t K, void *dst, float *scale, int32_t *start) {
     assert(n <= kDensePanel && K >= 1);
@@ -70,12 +52,6 @@ static double value_at(const char *row, tia2_format f, size_t k) {
     return (double)((const uint8_t *)row)[k] - 128;
 }
 
-static float activate(double v, activation act) {
-    if (act == activation::gelu) return (float)(0.5 * v * erfc(-v * M_SQRT1_2));
-    if (act == activation::quick_gelu) return (float)(v / (1 + exp(-1.702 * v)));
-    return (float)v;
-}
-
 static void dense_scalar(const tia2_dense_call *c, tia2_format f) {
     assert(c->K >= 1 && c->panel_begin <= c->panel_end && c->panel_end <= tia2_dense_panels(c->N));
     const size_t end = c->panel_end * kDensePanel < c->N ? c->panel_end * kDensePanel : c->N;
@@ -84,9 +60,9 @@ static void dense_scalar(const tia2_dense_call *c, tia2_format f) {
         for (size_t n = c->panel_begin * kDensePanel; n < end; n++) {
             double sum = 0;
             for (size_t k = 0; k < c->K; k++) sum += value_at(x, f, k) * weight_at(c, f, n, k);
-            if (f == tia2_format::q8) sum *= (double)*(const float *)(x + align4(c->K)) * c->scale[n];
+            if (f == tia2_format::q8) sum *= (double)*(const float *)(x + tia2_q8_scale_at(c->K)) * c->scale[n];
             if (c->bias) sum += c->bias[n];
-            float y = activate(sum, c->act);
+            float y = (float)activate(sum, c->act);
             if (c->residual) y += ((const float *)((const char *)c->residual + m * c->residual_stride))[n];
             char *row = (char *)c->y + m * c->y_stride;
             if (c->y_bf16)

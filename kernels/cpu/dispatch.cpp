@@ -14,8 +14,6 @@ void tia2_cpu_ops_init(tia2_cpu_ops *o, uint32_t flags) {
     o->quantize_bf16 = tia2_quantize_bf16_scalar;
     o->to_bf16 = tia2_to_bf16_scalar;
     o->activate = tia2_activate_scalar;
-    o->l2_normalize = tia2_l2_normalize_scalar;
-    o->patches = tia2_patches_scalar;
     o->textnorm_f32 = tia2_textnorm_f32_scalar;
     o->peak_f32 = tia2_peak_f32_scalar;
     o->peak_read = tia2_peak_read_scalar;

@@ -22,8 +22,6 @@ struct tia2_cpu_ops {
     tia2_quantize_bf16_fn  quantize_bf16;
     tia2_to_bf16_fn        to_bf16;
     tia2_activate_fn       activate;
-    tia2_l2_normalize_fn   l2_normalize;
-    tia2_patches_fn        patches;
     tia2_textnorm_f32_fn   textnorm_f32;
     tia2_peak_flops_fn     peak_f32;
     tia2_peak_flops_fn     peak_bf16; // NULL where there is no such instruction

@@ -38,7 +38,6 @@
 
 constexpr float kQ8Least = 0x1p-110f; // below, 127 / max|x| would come near infinity and the scale to denormals
 
-constexpr size_t tia2_q8_scale_at(size_t W) { return (W + 3) / 4 * 4; } // byte of a q8 row at which its scale lies
 constexpr size_t tia2_q8_stride(size_t W) { return tia2_q8_scale_at(W) + 4; }
 
 // Bytes of a row.
@@ -74,8 +73,6 @@ typedef void (*tia2_quantize_f32_fn)(void *y, size_t y_stride, const float *x, s
 typedef void (*tia2_quantize_bf16_fn)(void *y, size_t y_stride, const uint16_t *x, size_t x_stride, size_t n_rows, size_t W);
 typedef void (*tia2_to_bf16_fn)(uint16_t *y, size_t y_stride, const float *x, size_t x_stride, size_t n_rows, size_t W);
 typedef void (*tia2_activate_fn)(float *x, size_t n, tia2::activation act);
-typedef void (*tia2_l2_normalize_fn)(float *x, size_t x_stride, size_t n_rows, size_t W);
-typedef void (*tia2_patches_fn)(const tia2_patches_call *c);
 
 #define TIA2_ROWS_DECLARE(isa)                                                                                                 \
     void tia2_layer_norm_##isa(const tia2_layer_norm_call *c);                                                                 \
@@ -91,5 +88,5 @@ TIA2_ROWS_DECLARE(neon)
 #undef TIA2_ROWS_DECLARE
 
 // One form for all levels: l2_normalize takes a microsecond an image, and a table is what the pixels need.
-void tia2_l2_normalize_scalar(float *x, size_t x_stride, size_t n_rows, size_t W);
-void tia2_patches_scalar(const tia2_patches_call *c);
+void tia2_l2_normalize(float *x, size_t x_stride, size_t n_rows, size_t W);
+void tia2_patches(const tia2_patches_call *c);

@@ -4,22 +4,7 @@
 #include <string.h>
 
 #include "rows.h"
-
-using tia2::activation;
-
-static float from_bf16(uint16_t v) {
-    const uint32_t bits = (uint32_t)v << 16;
-    float          f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static uint16_t to_bf16(float v) {
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    if (v != v) return (uint16_t)(bits >> 16 | 0x40); // quiet: cutting the lower half off could leave infinity
-    return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
+#include "scalar.h"
 
 // A row of q8, as it is made from its values one by one.
 struct q8_row {
@@ -102,15 +87,11 @@ void tia2_to_bf16_scalar(uint16_t *y, size_t y_stride, const float *x, size_t x_
         for (size_t i = 0; i < W; i++) ((uint16_t *)((char *)y + r * y_stride))[i] = to_bf16(row_of(x, x_stride, r)[i]);
 }
 
-void tia2_activate_scalar(float *x, size_t n, activation act) {
-    for (size_t i = 0; i < n; i++) {
-        const double v = x[i];
-        if (act == activation::gelu) x[i] = (float)(0.5 * v * erfc(-v * M_SQRT1_2));
-        if (act == activation::quick_gelu) x[i] = (float)(v / (1 + exp(-1.702 * v)));
-    }
+void tia2_activate_scalar(float *x, size_t n, tia2::activation act) {
+    for (size_t i = 0; i < n; i++) x[i] = (float)activate(x[i], act);
 }
 
-void tia2_l2_normalize_scalar(float *x, size_t x_stride, size_t n_rows, size_t W) {
+void tia2_l2_normalize(float *x, size_t x_stride, size_t n_rows, size_t W) {
     assert(W >= 1 && x_stride >= 4 * W);
     for (size_t r = 0; r < n_rows; r++) {
         float *row = (float *)((char *)x + r * x_stride);
@@ -137,7 +118,7 @@ template <class T> static void cut(const tia2_patches_call *c, const T (*table)[
     }
 }
 
-void tia2_patches_scalar(const tia2_patches_call *c) {
+void tia2_patches(const tia2_patches_call *c) {
     assert(c->P >= 1 && c->S % c->P == 0 && c->begin <= c->end && c->end <= (c->S / c->P) * (c->S / c->P));
     assert(c->format != tia2_format::q8 && c->y_stride >= tia2_row_bytes(c->format, 3 * c->P * c->P));
     if (c->format == tia2_format::f32) return cut<float>(c, c->table);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <new>
 #include <vector>
 
@@ -27,12 +28,31 @@ tia2_format format_of_rows(ggml_type type) {
     return type == GGML_TYPE_I8 ? tia2_format::q8 : type == GGML_TYPE_BF16 ? tia2_format::bf16 : tia2_format::f32;
 }
 
-// A node whose body is run(dst, ith, nth, call); call lives as long as the graph.
+// What ggml calls, with what the body wants to know. It lives as long as the graph.
+template <class Call> struct node_body {
+    Call call;
+    void (*run)(ggml_tensor *dst, int ith, int nth, const Call &call); // the part of thread ith of nth
+    std::atomic<bool> *failed;
+
+    // No exception may leave ggml's workers: where memory ran out the graph fails.
+    static void compute(ggml_tensor *dst, int ith, int nth, void *body) {
+        const auto &b = *static_cast<const node_body *>(body);
+        try {
+            b.run(dst, ith, nth, b.call);
+        } catch (const std::bad_alloc &) {
+            *b.failed = true;
+        }
+    }
+};
+
+// A node of n rows of W values. Sources that are NULL are left out.
 template <class Call>
-ggml_tensor *node(graph_builder &g, ggml_type type, int64_t W, int64_t n, std::initializer_list<ggml_tensor *> args,
-                  void (*run)(ggml_tensor *, int, int, void *), Call call) {
-    std::vector<ggml_tensor *> src(args);
-    return ggml_custom_4d(g.ctx(), type, row_length(type, W), n, 1, 1, src.data(), (int)src.size(), run, GGML_N_TASKS_MAX, g.keep(std::move(call)));
+ggml_tensor *node(graph_builder &g, ggml_type type, int64_t W, int64_t n, std::initializer_list<ggml_tensor *> sources,
+                  void (*run)(ggml_tensor *, int, int, const Call &), Call call) {
+    std::vector<ggml_tensor *> src;
+    std::copy_if(sources.begin(), sources.end(), std::back_inserter(src), [](ggml_tensor *t) { return t != nullptr; });
+    return ggml_custom_4d(g.ctx(), type, row_length(type, W), n, 1, 1, src.data(), (int)src.size(), node_body<Call>::compute, GGML_N_TASKS_MAX,
+                          g.keep(node_body<Call>{std::move(call), run, g.failed()}));
 }
 
 // ---- products ------------------------------------------------------------------------------------------------------
@@ -42,13 +62,11 @@ struct linear_call {
     const float         *bias;
     activation           act;
     bool                 residual;
-    std::atomic<bool>   *failed;
 };
 
 // With many rows each thread takes a run of them; with few, a run of columns, so that each reads its own weights.
-void run_linear(ggml_tensor *dst, int ith, int nth, void *call) {
+void run_linear(ggml_tensor *dst, int ith, int nth, const linear_call &l) {
     constexpr int64_t  kRowsMin = 48; // fewer do not amortise reading the weights
-    const auto        &l = *static_cast<const linear_call *>(call);
     const ggml_tensor *x = dst->src[0];
     const int64_t      M = x->ne[1], panels = (int64_t)l.w->panels();
     int                row_parts = (int)std::clamp<int64_t>(M / kRowsMin, 1, nth);
@@ -71,15 +89,14 @@ void run_linear(ggml_tensor *dst, int ith, int nth, void *call) {
     c.y        = row_of(dst, rows.begin);
     c.y_stride = dst->nb[1];
     c.y_bf16   = dst->type == GGML_TYPE_BF16;
-    if (!l.w->run(c)) *l.failed = true;
+    if (!l.w->run(c)) throw std::bad_alloc();
 }
 
 // ---- attention -----------------------------------------------------------------------------------------------------
 
 struct attention_call {
-    attention_shape    shape;
-    pooled_rows        pooled;
-    std::atomic<bool> *failed;
+    attention_shape shape;
+    pooled_rows     pooled;
 };
 
 void attend(const tia2_attention_head<float> &h) { tia2_cpu().attention_f32(&h); }
@@ -153,22 +170,16 @@ template <class E> void attend_part(ggml_tensor *dst, const attention_call &c, i
     attend_images<E>(dst, s, c.pooled.n ? 1 : s.T, part_of(s.B * s.heads, ith, nth));
 }
 
-void run_attention(ggml_tensor *dst, int ith, int nth, void *call) {
-    const auto &c = *static_cast<const attention_call *>(call);
-    try {
-        dst->type == GGML_TYPE_BF16 ? attend_part<uint16_t>(dst, c, ith, nth) : attend_part<float>(dst, c, ith, nth);
-    } catch (const std::bad_alloc &) {
-        *c.failed = true;
-    }
+void run_attention(ggml_tensor *dst, int ith, int nth, const attention_call &c) {
+    dst->type == GGML_TYPE_BF16 ? attend_part<uint16_t>(dst, c, ith, nth) : attend_part<float>(dst, c, ith, nth);
 }
 
 // ---- rows ----------------------------------------------------------------------------------------------------------
 
-void run_layer_norm(ggml_tensor *dst, int ith, int nth, void *call) {
-    const auto           &w    = *static_cast<const norm_weights *>(call);
-    const ggml_tensor    *x    = dst->src[0];
-    const range           rows = part_of(x->ne[1], ith, nth);
-    tia2_layer_norm_call  c{};
+void run_layer_norm(ggml_tensor *dst, int ith, int nth, const norm_weights &w) {
+    const ggml_tensor   *x    = dst->src[0];
+    const range          rows = part_of(x->ne[1], ith, nth);
+    tia2_layer_norm_call c{};
     c.x        = (const float *)row_of(x, rows.begin);
     c.x_stride = x->nb[1];
     c.n_rows   = (size_t)(rows.end - rows.begin);
@@ -182,7 +193,9 @@ void run_layer_norm(ggml_tensor *dst, int ith, int nth, void *call) {
     tia2_cpu().layer_norm(&c);
 }
 
-void run_convert(ggml_tensor *dst, int ith, int nth, void *) {
+struct convert_call {}; // all is in the types
+
+void run_convert(ggml_tensor *dst, int ith, int nth, const convert_call &) {
     const tia2_cpu_ops &ops  = tia2_cpu();
     const ggml_tensor  *x    = dst->src[0];
     const range         rows = part_of(x->ne[1], ith, nth);
@@ -203,9 +216,7 @@ struct patches_call {
 };
 
 // Each patch becomes one row; q8 by way of f32, a row at a time.
-void run_patches(ggml_tensor *dst, int ith, int nth, void *call) {
-    const auto         &p   = *static_cast<const patches_call *>(call);
-    const tia2_cpu_ops &ops = tia2_cpu();
+void run_patches(ggml_tensor *dst, int ith, int nth, const patches_call &p) {
     const int64_t       per_image = p.grid.patches(), W = 3 * p.grid.patch_size * p.grid.patch_size;
     const bool          q8 = dst->type == GGML_TYPE_I8;
     std::vector<float>  wide(q8 ? (size_t)W : 0);
@@ -222,8 +233,8 @@ void run_patches(ggml_tensor *dst, int ith, int nth, void *call) {
         c.y        = q8 ? (void *)wide.data() : row_of(dst, i);
         c.y_stride = q8 ? (size_t)W * sizeof(float) : dst->nb[1];
         c.format   = q8 ? tia2_format::f32 : format_of_rows(dst->type);
-        ops.patches(&c);
-        if (q8) ops.quantize_f32(row_of(dst, i), dst->nb[1], wide.data(), c.y_stride, 1, (size_t)W);
+        tia2_patches(&c);
+        if (q8) tia2_cpu().quantize_f32(row_of(dst, i), dst->nb[1], wide.data(), c.y_stride, 1, (size_t)W);
         i = end;
     }
 }
@@ -231,23 +242,19 @@ void run_patches(ggml_tensor *dst, int ith, int nth, void *call) {
 } // namespace
 
 ggml_tensor *linear_node(graph_builder &g, ggml_tensor *x, const packed_matrix *w, const ggml_tensor *bias, const epilogue &e) {
-    const linear_call call = {w, bias ? (const float *)bias->data : nullptr, e.act, e.residual != nullptr, g.failed()};
-    if (e.residual) return node(g, e.out, (int64_t)w->N(), x->ne[1], {x, e.residual}, run_linear, call);
-    return node(g, e.out, (int64_t)w->N(), x->ne[1], {x}, run_linear, call);
+    const linear_call call = {w, bias ? (const float *)bias->data : nullptr, e.act, e.residual != nullptr};
+    return node(g, e.out, (int64_t)w->N(), x->ne[1], {x, e.residual}, run_linear, call);
 }
 
 ggml_tensor *layer_norm_node(graph_builder &g, ggml_tensor *x, const norm_weights &w, ggml_type out) {
     return node(g, out, x->ne[0], x->ne[1], {x}, run_layer_norm, w);
 }
 
-ggml_tensor *convert_node(graph_builder &g, ggml_tensor *x, ggml_type out) { return node(g, out, x->ne[0], x->ne[1], {x}, run_convert, nullptr); }
+ggml_tensor *convert_node(graph_builder &g, ggml_tensor *x, ggml_type out) { return node(g, out, x->ne[0], x->ne[1], {x}, run_convert, convert_call{}); }
 
 ggml_tensor *attention_node(graph_builder &g, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, const pooled_rows &pooled) {
-    const attention_call call = {s, pooled, g.failed()};
-    const int64_t        W = pooled.n ? q->ne[0] : q->ne[0] / 3, n = q->ne[1];
-    if (pooled.nodes) return node(g, q->type, W, n, {q, kv, s.tree, pooled.nodes}, run_attention, call);
-    if (s.tree) return node(g, q->type, W, n, {q, kv, s.tree}, run_attention, call);
-    return node(g, q->type, W, n, {q, kv}, run_attention, call);
+    const int64_t W = pooled.n ? q->ne[0] : q->ne[0] / 3;
+    return node(g, q->type, W, q->ne[1], {q, kv, s.tree, pooled.nodes}, run_attention, attention_call{s, pooled});
 }
 
 ggml_tensor *patches_node(graph_builder &g, ggml_tensor *pixels, const patch_grid &grid, ggml_type out) {

@@ -1,6 +1,5 @@
 #include "ops.h"
 
-#include "../cpu/ops.h"
 #include "cpu_nodes.h"
 
 #include <cmath>
@@ -36,9 +35,6 @@ ggml_tensor *activate(ggml_context *ctx, ggml_tensor *x, activation act) {
 }
 
 const packed_matrix *packed(graph_builder &g, const linear_weights &w) { return g.fused() ? g.fused()->get(w.weight) : nullptr; }
-
-// The scalar kernel is a reference; ggml is faster on a CPU without vectors.
-bool attention_is_fused(graph_builder &g) { return g.fused() && tia2_cpu().attention_f32 != tia2_attention_f32_scalar; }
 
 } // namespace
 
@@ -104,13 +100,13 @@ static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *q, ggml_tenso
 
 ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, int64_t pairs,
                        const pooled_rows &pooled) {
-    ggml_tensor  *y = attention_is_fused(g) ? attention_node(g, q, kv, s, pooled) : attention_plain(g, q, kv, s, pooled);
+    ggml_tensor  *y = g.fused() ? attention_node(g, q, kv, s, pooled) : attention_plain(g, q, kv, s, pooled);
     const int64_t W = y->ne[0];
     return g.op(name, y, shape_name({y->ne[1], s.T, s.heads, W / s.heads}, q->type), 4.0 * (double)pairs * (double)W, {kv, pooled.n ? q : nullptr});
 }
 
 ggml_tensor *token_tree_input(graph_builder &g, int64_t n) {
-    return attention_is_fused(g) ? g.input("parents", GGML_TYPE_I32, {n}) : g.input("mask", GGML_TYPE_F32, {n, n});
+    return g.fused() ? g.input("parents", GGML_TYPE_I32, {n}) : g.input("mask", GGML_TYPE_F32, {n, n});
 }
 
 ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {

@@ -17,7 +17,7 @@ void patches_from_u8(float *dst, const uint8_t *pixels, int64_t B, const patch_g
     const size_t S = (size_t)grid.image_size, P = (size_t)grid.patch_size, n = (size_t)grid.patches(), W = 3 * P * P;
     for (size_t b = 0; b < (size_t)B; b++) {
         const tia2_patches_call c = {pixels + b * S * S * 3, S, P, 0, n, table, dst + b * n * W, W * sizeof(float), tia2_format::f32};
-        tia2_patches_scalar(&c);
+        tia2_patches(&c);
     }
 }
 

@@ -1,5 +1,5 @@
 // model.cpp: tia2_model, a model family's weights on one device and its graphs.
-#include "../cpu/ops.h"
+#include "../cpu/rows.h"
 #include "../encoder/family.h"
 #include "../ops/patches.h"
 #include "error.h"
@@ -57,7 +57,7 @@ struct tia2_model {
     std::unique_ptr<family>                        encoder;
     packed_weights                                 packed;
     int                                            n_threads;
-    bool                                           fused; // on the CPU, unless TIA2_CPU=ggml asks for the plain form
+    bool                                           fused; // the CPU's own kernels instead of plain ggml
     std::unique_ptr<ggml_gallocr, gallocr_deleter> alloc;
     const graph                                   *alloc_owner = nullptr;
     std::map<graph_key, cached_graph>              graphs;
@@ -79,9 +79,15 @@ struct tia2_model {
     float read_logit_scale() const;
 };
 
+// On a CPU with vectors, unless TIA2_CPU=ggml asks for the plain form.
+static bool has_own_kernels(ggml_backend_t backend) {
+    const char *level = getenv("TIA2_CPU");
+    return backend_name(ggml_backend_get_device(backend)) == "cpu" && packed_weights::worthwhile() && !(level && !strcmp(level, "ggml"));
+}
+
 tia2_model::tia2_model(const std::string &path, const std::string &device, int threads)
     : file(path), w(file), backend(open_backend(find_device(device), threads)), encoder(make_family(file, w)),
-      packed(w, threads), n_threads(threads), fused(backend_name(ggml_backend_get_device(backend.get())) == "cpu" && !(getenv("TIA2_CPU") && !strcmp(getenv("TIA2_CPU"), "ggml"))) {
+      packed(w, threads), n_threads(threads), fused(has_own_kernels(backend.get())) {
     w.get_f32("logit_scale", {1});
     w.upload(backend.get());
     alloc.reset(ggml_gallocr_new(ggml_backend_get_default_buffer_type(backend.get())));
@@ -182,7 +188,7 @@ void check_batch(const tia2_model *m, int32_t B, const float *dst, size_t dst_le
     if (dst_len != want || (!dst && want)) fail(TIA2_EINVAL, "dst holds %zu floats, expected %zu", dst ? dst_len : 0, want);
 }
 
-void l2_normalize(float *rows, int32_t B, int32_t D) { tia2_cpu().l2_normalize(rows, (size_t)D * sizeof(float), (size_t)B, (size_t)D); }
+void l2_normalize(float *rows, int32_t B, int32_t D) { tia2_l2_normalize(rows, (size_t)D * sizeof(float), (size_t)B, (size_t)D); }
 
 } // namespace
 

@@ -15,16 +15,11 @@ namespace {
 
 constexpr size_t kAlign = 64; // of cpu/dense.h
 
-bool has_vector_form(tia2_format f) {
+// bf16 rows of odd length have no whole groups of 4 bytes.
+tia2_format format_of(const ggml_tensor *weight) {
     const tia2_cpu_ops &ops = tia2_cpu();
-    if (f == tia2_format::bf16) return ops.dense_bf16 != tia2_dense_bf16_scalar;
-    if (f == tia2_format::q8) return ops.dense_q8 != tia2_dense_q8_scalar;
-    return ops.dense_f32 != tia2_dense_f32_scalar;
-}
-
-tia2_format format_of(ggml_type type) {
-    if (type == GGML_TYPE_BF16 && has_vector_form(tia2_format::bf16)) return tia2_format::bf16;
-    if (type == GGML_TYPE_Q8_0 && has_vector_form(tia2_format::q8)) return tia2_format::q8;
+    if (weight->type == GGML_TYPE_BF16 && ops.dense_bf16 != tia2_dense_bf16_scalar && weight->ne[0] % 2 == 0) return tia2_format::bf16;
+    if (weight->type == GGML_TYPE_Q8_0 && ops.dense_q8 != tia2_dense_q8_scalar) return tia2_format::q8;
     return tia2_format::f32;
 }
 
@@ -87,12 +82,12 @@ bool packed_matrix::run(tia2_dense_call c) const noexcept {
     return true;
 }
 
+bool packed_weights::worthwhile() { return tia2_cpu().dense_f32 != tia2_dense_f32_scalar; }
+
 const packed_matrix *packed_weights::get(const ggml_tensor *weight) {
     std::unique_ptr<packed_matrix> &m = matrices_[weight];
     if (m) return m.get();
-    const tia2_format f = format_of(weight->type);
-    if (!has_vector_form(f)) return nullptr;
-    m = std::make_unique<packed_matrix>(weight, f, n_threads_);
+    m = std::make_unique<packed_matrix>(weight, format_of(weight), n_threads_);
     weights_.release(weight);
     return m.get();
 }

@@ -50,7 +50,9 @@ class packed_weights {
   public:
     packed_weights(weights &w, int n_threads) : weights_(w), n_threads_(n_threads) {}
 
-    // NULL where this CPU has no vector form for the weights' type: then plain ggml computes.
+    // Whether this CPU has vector forms of the kernels. Where it has not, ggml is faster than their scalar references.
+    static bool worthwhile();
+
     //   f32, f16    are computed in f32
     //   bf16, q8_0  in bf16 and 8 bit integers where the CPU has dot products of them, else in f32
     const packed_matrix *get(const ggml_tensor *weight);

@@ -390,12 +390,12 @@ void bench_activate(const char *isa, tia2_activate_fn fn, activation act, const 
 
 // ---- l2_normalize --------------------------------------------------------------------------------------------------
 
-void normalize_one(const char *isa, tia2_l2_normalize_fn fn, size_t W, size_t mis, kind k) {
+void normalize_one(size_t W, size_t mis, kind k) {
     check_case("W=%zu mis=%zu %s", W, mis, kKindNames[k]);
     rows_buf<float> x(kRows, W, mis, mis, -7.f);
     for (size_t r = 0; r < kRows; r++) fill(x.row(r), W, r == 1 ? k : kRandom);
     const std::vector<float> was(x.row(0), x.row(0) + x.b.n);
-    fn(x.row(0), x.stride(), kRows, W);
+    tia2_l2_normalize(x.row(0), x.stride(), kRows, W);
     for (size_t r = 0; r < kRows; r++) {
         const float *row = was.data() + r * x.pitch;
         long double  ss = 0;
@@ -404,10 +404,10 @@ void normalize_one(const char *isa, tia2_l2_normalize_fn fn, size_t W, size_t mi
             const long double want = ss == 0 ? 0 : row[i] / std::sqrt(ss);
             const float       got = x.row(r)[i];
             if (std::isfinite(ss) ? !(std::fabs(got - want) <= 0x1.01p-24L * std::fabs(want) + 1e-45L) : !std::isnan(got))
-                return FAIL("%s: row %zu, %zu: got %.9g want %.9Lg", isa, r, i, got, want);
+                return FAIL("row %zu, %zu: got %.9g want %.9Lg", r, i, got, want);
         }
     }
-    if (!x.intact()) FAIL("%s: wrote out of bounds", isa);
+    if (!x.intact()) FAIL("wrote out of bounds");
 }
 
 // ---- patches -------------------------------------------------------------------------------------------------------
@@ -430,29 +430,29 @@ struct picture {
     }
 };
 
-void patches_one(const char *isa, tia2_patches_fn fn, size_t grid, size_t P, size_t mis) {
+void patches_one(size_t grid, size_t P, size_t mis) {
     const picture   img(grid, P, mis);
     const size_t    all = grid * grid, begin = all / 3, end = all - all / 4;
     rows_buf<float> y(end - begin, img.row, mis, mis, -7.f);
     rows_buf<uint16_t> half(end - begin, img.row, mis, mis, 7);
     check_case("grid=%zu P=%zu rows %zu to %zu", grid, P, begin, end);
     tia2_patches_call c = {img.pixels.p(), img.S, P, begin, end, img.values(), y.row(0), y.stride(), tia2_format::f32};
-    fn(&c);
+    tia2_patches(&c);
     c.y = half.row(0), c.y_stride = half.stride(), c.format = tia2_format::bf16;
-    fn(&c);
+    tia2_patches(&c);
     for (size_t n = begin; n < end; n++)
         for (size_t i = 0; i < img.row; i++) {
             const float want = img.at(n, i), got = y.row(n - begin)[i];
-            if (got != want) return FAIL("%s: patch %zu, %zu: got %.9g want %.9g", isa, n, i, got, want);
+            if (got != want) return FAIL("patch %zu, %zu: got %.9g want %.9g", n, i, got, want);
             if (half.row(n - begin)[i] != nearest_bf16(want))
-                return FAIL("%s: patch %zu, %zu: bf16 of %.9g is wrong", isa, n, i, want);
+                return FAIL("patch %zu, %zu: bf16 of %.9g is wrong", n, i, want);
         }
     c.begin = c.end = all; // none
-    fn(&c);
-    if (!img.pixels.intact() || !img.table.intact() || !y.intact() || !half.intact()) FAIL("%s: wrote out of bounds", isa);
+    tia2_patches(&c);
+    if (!img.pixels.intact() || !img.table.intact() || !y.intact() || !half.intact()) FAIL("wrote out of bounds");
 }
 
-void bench_patches(const char *isa, tia2_patches_fn fn) {
+void bench_patches() {
     const size_t         images = 64;
     const picture        img(7, 32, 0);
     std::vector<uint8_t> pixels(images * img.pixels.n), y(images * 49 * img.row * 4);
@@ -463,10 +463,10 @@ void bench_patches(const char *isa, tia2_patches_fn fn) {
             for (size_t b = 0; b < images; b++) {
                 const uint8_t          *p = &pixels[b * img.pixels.n];
                 const tia2_patches_call c = {p, img.S, img.P, 0, 49, img.values(), &y[b * 49 * out], out, f};
-                fn(&c);
+                tia2_patches(&c);
             }
         }, 3);
-        bench_line("patches", isa, f == tia2_format::f32 ? "64 of 224/32 to f32" : "64 of 224/32 to bf16", s,
+        bench_line("patches", "scalar", f == tia2_format::f32 ? "64 of 224/32 to f32" : "64 of 224/32 to bf16", s,
                    (double)(images * (img.pixels.n + 49 * out)));
     }
 }
@@ -502,14 +502,13 @@ TIA2_CHECK(rows) {
             bench_activate(isa, fn, activation::quick_gelu, "quick_gelu", 14);
         }
     });
-    const auto l2_normalize = [](const tia2_cpu_ops &o) { return o.l2_normalize; };
-    check_levels("l2_normalize", l2_normalize, [](const char *isa, tia2_l2_normalize_fn fn) {
+    check_part("l2_normalize", [] {
         for (size_t W : widths())
-            for (int k = 0; k < kKinds; k++) normalize_one(isa, fn, W, W % 6, (kind)k);
+            for (int k = 0; k < kKinds; k++) normalize_one(W, W % 6, (kind)k);
     });
-    check_levels("patches", [](const tia2_cpu_ops &o) { return o.patches; }, [](const char *isa, tia2_patches_fn fn) {
+    check_part("patches", [] {
         for (size_t grid = 1; grid <= 4; grid++)
-            for (size_t P : {1, 2, 3, 7, 14, 16, 17, 32}) patches_one(isa, fn, grid, P, (grid + P) % 6);
-        if (check_bench_wanted()) bench_patches(isa, fn);
+            for (size_t P : {1, 2, 3, 7, 14, 16, 17, 32}) patches_one(grid, P, (grid + P) % 6);
+        if (check_bench_wanted()) bench_patches();
     });
 }

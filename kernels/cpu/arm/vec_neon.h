@@ -29,9 +29,6 @@ static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
 static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
 static inline vf v_max(vf a, vf b) { return vmaxq_f32(a, b); }
 static inline vf v_abs(vf a) { return vabsq_f32(a); }
-static inline vf v_copysign(vf a, vf sign) { // |a| with the sign of `sign`
-    return vbslq_f32(vdupq_n_u32(0x80000000u), sign, a);
-}
 static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf v_round(vf a) { return vrndnq_f32(a); }
 static inline vf v_clamp(vf a, float c) { return vmaxq_f32(vdupq_n_f32(-c), vminq_f32(vdupq_n_f32(c), a)); }
@@ -39,7 +36,6 @@ static inline vf v_pow2(vf n) { // the exponent field is n + 127
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), 23));
 }
 static inline float v_sum(vf a) { return vaddvq_f32(a); }
-static inline float v_greatest(vf a) { return vmaxvq_f32(a); }
 static inline vf v_scale(vf a, vf n) { return vmulq_f32(a, v_pow2(n)); }
 
 static inline vf v_load_bf16(const uint16_t *p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }

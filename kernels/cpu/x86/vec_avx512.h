@@ -21,16 +21,11 @@ static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
 static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_abs(vf a) { return _mm512_abs_ps(a); }
-static inline vf v_copysign(vf a, vf sign) { // |a| with the sign of `sign`; a >= 0
-    return _mm512_or_ps(a, _mm512_and_ps(sign, _mm512_set1_ps(-0.0f)));
-}
 static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
 static inline vf v_round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 // 2: the lesser of |a| and |c|, with the sign of a.
 static inline vf v_clamp(vf a, float c) { return _mm512_range_ps(a, _mm512_set1_ps(c), 2); }
-static inline vf v_pow2(vf n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
 static inline float v_sum(vf a) { return _mm512_reduce_add_ps(a); }
-static inline float v_greatest(vf a) { return _mm512_reduce_max_ps(a); }
 static inline vf v_scale(vf a, vf n) { return _mm512_scalef_ps(a, n); }
 
 static inline vf v_load_bf16(const uint16_t *p) {
