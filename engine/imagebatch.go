@@ -167,7 +167,6 @@ type imagePipe struct {
 	ready  chan *imageWindow // in order; closed after the last one, or when the context has ended
 	free   chan *imageWindow // where the encoder returns a window
 	cancel context.CancelFunc
-	worker sync.WaitGroup
 
 	// What follows is the worker's alone.
 	model  *Model
@@ -199,7 +198,7 @@ func (m *Model) prepare(ctx context.Context, images []Image, out Embeddings) (*i
 		p.free <- imageWindows.Get().(*imageWindow)
 	}
 	ctx, p.cancel = context.WithCancel(ctx)
-	p.worker.Go(func() {
+	go func() {
 		defer close(p.ready)
 		for p.left() > 0 {
 			select {
@@ -213,7 +212,7 @@ func (m *Model) prepare(ctx context.Context, images []Image, out Embeddings) (*i
 				return
 			}
 		}
-	})
+	}()
 	return p, nil
 }
 

@@ -50,8 +50,8 @@ type Model struct {
 // Info describes the model. It stays valid after Close.
 func (m *Model) Info() Info { return m.info }
 
-// Close frees the model, and writes what the embedding cache has in memory only. It waits for a batch that is being computed; later calls return ErrClosed. Closing twice is
-// fine.
+// Close frees the model, and writes what the embedding cache has in memory only. It waits for a batch that is being
+// computed; later calls return ErrClosed. Closing twice is fine.
 func (m *Model) Close() error {
 	var err error
 	m.closing.Do(func() {

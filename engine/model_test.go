@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/tia2-engine/tia2-engine/engine"
+	"github.com/tia2-engine/tia2-engine/internal/instrumented"
 )
 
 // demoTexts speak of what the embedded model knows; they differ in length.
@@ -385,7 +386,7 @@ func TestOneCrossingPerBatch(t *testing.T) {
 
 // What is encoded into the caller's memory allocates nothing, be it one batch or many.
 func TestEncodeIntoAllocatesNothing(t *testing.T) {
-	if instrumented {
+	if instrumented.On {
 		t.Skip("sync.Pool forgets on purpose under the race detector, and sanitizers allocate")
 	}
 	m := openDemo(t, engine.Options{Batch: 2})

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/tia2-engine/tia2-engine/internal/instrumented"
 )
 
 // stored is a cache of n unit rows of width dim.
@@ -32,7 +34,7 @@ func stored(t testing.TB, n, dim int, opt Options) (dir string, c *Cache, table 
 
 // The hot path allocates nothing: lookups of hits and misses in segments and in memory, and rows stored again.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if instrumented.On {
 		t.Skip("sync.Pool drops at random under the race detector")
 	}
 	_, _, table := stored(t, 5000, 64, Options{})

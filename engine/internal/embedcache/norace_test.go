@@ -1,5 +1,0 @@
-//go:build !race
-
-package embedcache
-
-const raceEnabled = false

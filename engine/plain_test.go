@@ -1,5 +1,0 @@
-//go:build !race && !asan
-
-package engine_test
-
-const instrumented = false
