@@ -6,6 +6,8 @@ package cgo
 // #cgo nocallback tia2_encode_images
 // #cgo noescape tia2_encode_texts
 // #cgo nocallback tia2_encode_texts
+// #cgo noescape tia2_match
+// #cgo nocallback tia2_match
 import "C"
 
 import (
@@ -29,13 +31,17 @@ type Model struct {
 
 // ModelInfo is fixed when a model is opened. FLOPs count a multiply and an add as two.
 type ModelInfo struct {
-	Family, Device                                       string
-	EmbedDim, ImageSize, Context, VocabSize, ImageTokens int
-	LogitScale                                           float32 // already exp()-ed
-	WeightsBytes                                         uint64
-	ImageFLOPs                                           float64 // one image
-	TextFLOPsPerToken                                    float64 // one text of T tokens: T*PerToken + T*T*Attention + Pooled
-	TextFLOPsAttention, TextFLOPsPooled                  float64
+	Family, Device                             string
+	EmbedDim                                   int // 0: no embeddings
+	ImageVectors                               int // embeddings of an image: 1; BLIP-2: one for each query
+	StateWidth                                 int // of the ImageTokens states of an image that pairs are computed from; 0: no cross encoder
+	PairOutputs                                int // values of a pair: 2 logits (no match, match), ImageReward 1; 0: no cross encoder
+	ImageSize, Context, VocabSize, ImageTokens int
+	LogitScale                                 float32 // already exp()-ed; 1 where the model has none
+	WeightsBytes                               uint64
+	ImageFLOPs                                 float64 // one image
+	TextFLOPsPerToken                          float64 // one text of T tokens: T*PerToken + T*T*Attention + Pooled
+	TextFLOPsAttention, TextFLOPsPooled        float64
 }
 
 // OpenModel opens the GGUF file at path on a device ("auto", "cpu", "Vulkan0", ...) with the given number of CPU
@@ -64,7 +70,8 @@ func modelInfo(c *C.tia2_model) ModelInfo {
 	C.tia2_model_info_get(c, &i)
 	return ModelInfo{
 		Family: C.GoString(&i.family[0]), Device: C.GoString(&i.device[0]),
-		EmbedDim: int(i.embed_dim), ImageSize: int(i.image_size), Context: int(i.context), VocabSize: int(i.vocab_size),
+		EmbedDim: int(i.embed_dim), ImageVectors: int(i.image_vectors), StateWidth: int(i.state_width), PairOutputs: int(i.pair_outputs),
+		ImageSize: int(i.image_size), Context: int(i.context), VocabSize: int(i.vocab_size),
 		ImageTokens: int(i.image_tokens), LogitScale: float32(i.logit_scale), WeightsBytes: uint64(i.weights_bytes),
 		ImageFLOPs: float64(i.image_flops), TextFLOPsPerToken: float64(i.text_flops_per_token),
 		TextFLOPsAttention: float64(i.text_flops_attention), TextFLOPsPooled: float64(i.text_flops_pooled),
@@ -74,18 +81,18 @@ func modelInfo(c *C.tia2_model) ModelInfo {
 // Info describes the model. It stays valid after Close.
 func (m *Model) Info() ModelInfo { return m.info }
 
-// EncodeImagesU8 writes the embeddings, f32 [batch, D], of u8 pixels [batch, S, S, 3] to dst: L2-normalised, or at their
-// own length.
-func (m *Model) EncodeImagesU8(dst []float32, pixels []uint8, batch int, normalize bool) error {
-	return m.encodeImages(dst, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_U8, batch, normalize)
+// EncodeImagesU8 encodes u8 pixels [batch, S, S, 3]. dst: f32 [batch, ImageVectors, EmbedDim], the embeddings, L2-normalised or
+// at their own length; states: f32 [batch, ImageTokens, StateWidth], what Match takes. Either may be nil, not both.
+func (m *Model) EncodeImagesU8(dst, states []float32, pixels []uint8, batch int, normalize bool) error {
+	return m.encodeImages(dst, states, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_U8, batch, normalize)
 }
 
 // EncodeImagesF32 does the same from normalised f32 pixels [batch, 3, S, S].
-func (m *Model) EncodeImagesF32(dst, pixels []float32, batch int, normalize bool) error {
-	return m.encodeImages(dst, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_F32, batch, normalize)
+func (m *Model) EncodeImagesF32(dst, states, pixels []float32, batch int, normalize bool) error {
+	return m.encodeImages(dst, states, unsafe.Pointer(unsafe.SliceData(pixels)), len(pixels), C.TIA2_PIXELS_F32, batch, normalize)
 }
 
-func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C.int32_t, batch int, normalize bool) error {
+func (m *Model) encodeImages(dst, states []float32, pixels unsafe.Pointer, n int, kind C.int32_t, batch int, normalize bool) error {
 	if batch < 0 || batch > math.MaxInt32 || n != batch*3*m.info.ImageSize*m.info.ImageSize {
 		return &Error{Op: "encode images", Msg: "pixels do not hold batch pictures of the model's size", kind: ErrInvalid}
 	}
@@ -95,7 +102,8 @@ func (m *Model) encodeImages(dst []float32, pixels unsafe.Pointer, n int, kind C
 		return ErrClosed
 	}
 	var ce C.tia2_error
-	rc := C.tia2_encode_images(m.c, pixels, kind, C.int32_t(batch), flag(normalize), (*C.float)(unsafe.SliceData(dst)), C.size_t(len(dst)), &ce)
+	rc := C.tia2_encode_images(m.c, pixels, kind, C.int32_t(batch), flag(normalize), (*C.float)(unsafe.SliceData(dst)), C.size_t(len(dst)),
+		(*C.float)(unsafe.SliceData(states)), C.size_t(len(states)), &ce)
 	runtime.KeepAlive(m) // else the cleanup could free m.c during the call
 	if rc != C.TIA2_OK {
 		return newError("encode images", rc, ce)
@@ -130,6 +138,54 @@ func (m *Model) EncodeTexts(dst []float32, ids, offsets []int32, normalize bool)
 		return newError("encode texts", rc, ce)
 	}
 	return nil
+}
+
+// Pairs are images and texts that the cross encoder reads together.
+type Pairs struct {
+	States          []float32 // f32 [Images, ImageTokens, StateWidth], of EncodeImages*
+	Images          int
+	IDs, Offsets    []int32 // of the texts, as EncodeTexts takes them
+	ImageOf, TextOf []int32 // [pairs] pair p is image ImageOf[p] with text TextOf[p]
+}
+
+// Match writes the outputs of pairs to dst, f32 [pairs, PairOutputs]. Pairs of an image should stand together, and a call
+// have all texts of its images: what belongs to an image alone or to a text alone is then computed once.
+func (m *Model) Match(dst []float32, p *Pairs) error {
+	texts := len(p.Offsets) - 1
+	switch {
+	case texts < 0 || texts > math.MaxInt32 || int(p.Offsets[texts]) != len(p.IDs):
+		return &Error{Op: "match", Msg: "offsets do not end where the ids end", kind: ErrInvalid}
+	case len(p.ImageOf) != len(p.TextOf) || len(p.ImageOf) > math.MaxInt32:
+		return &Error{Op: "match", Msg: "expected an image and a text for every pair", kind: ErrInvalid}
+	case p.Images < 0 || p.Images > math.MaxInt32 || len(p.States) != p.Images*m.info.ImageTokens*m.info.StateWidth:
+		return &Error{Op: "match", Msg: "states do not hold the images", kind: ErrInvalid}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil {
+		return ErrClosed
+	}
+	var ce C.tia2_error
+	rc := C.tia2_match(m.c, (*C.float)(unsafe.SliceData(p.States)), C.int32_t(p.Images), (*C.int32_t)(unsafe.SliceData(p.IDs)),
+		(*C.int32_t)(unsafe.SliceData(p.Offsets)), C.int32_t(texts), (*C.int32_t)(unsafe.SliceData(p.ImageOf)),
+		(*C.int32_t)(unsafe.SliceData(p.TextOf)), C.int32_t(len(p.ImageOf)), (*C.float)(unsafe.SliceData(dst)), C.size_t(len(dst)), &ce)
+	runtime.KeepAlive(m)
+	if rc != C.TIA2_OK {
+		return newError("match", rc, ce)
+	}
+	return nil
+}
+
+// MatchFLOPs returns the cost of all pairs of so many images with the texts; that of encoding the images is not in it.
+func (m *Model) MatchFLOPs(images int, offsets []int32) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.c == nil || len(offsets) == 0 {
+		return 0
+	}
+	flops := C.tia2_match_flops(m.c, C.int32_t(images), (*C.int32_t)(unsafe.SliceData(offsets)), C.int32_t(len(offsets)-1))
+	runtime.KeepAlive(m)
+	return float64(flops)
 }
 
 // OpSample is the time of one op, summed over Count runs.

@@ -158,7 +158,7 @@ func TestEncodeImagesRefuses(t *testing.T) {
 	m := openDemo(t)
 	px, f32 := pictures(m, 2), make([]float32, 2*3*64*64)
 	before := make([]float32, 2*128)
-	if err := m.EncodeImagesU8(before, px, 2, true); err != nil {
+	if err := m.EncodeImagesU8(before, nil, px, 2, true); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -178,19 +178,19 @@ func TestEncodeImagesRefuses(t *testing.T) {
 	} {
 		dst := make([]float32, tt.dst)
 		for kind, err := range map[string]error{
-			"u8":  m.EncodeImagesU8(dst, px[:tt.u8], tt.batch, true),
-			"f32": m.EncodeImagesF32(dst, f32[:tt.floats], tt.batch, true),
+			"u8":  m.EncodeImagesU8(dst, nil, px[:tt.u8], tt.batch, true),
+			"f32": m.EncodeImagesF32(dst, nil, f32[:tt.floats], tt.batch, true),
 		} {
 			if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), tt.message) {
 				t.Errorf("%s, %s: error %v, want ErrInvalid with %q", tt.name, kind, err, tt.message)
 			}
 		}
 	}
-	if err := errors.Join(m.EncodeImagesU8(nil, nil, 0, true), m.EncodeImagesF32(nil, nil, 0, true)); err != nil {
+	if err := errors.Join(m.EncodeImagesU8(nil, nil, nil, 0, true), m.EncodeImagesF32(nil, nil, nil, 0, true)); err != nil {
 		t.Errorf("a batch of none: %v", err)
 	}
 	after := make([]float32, 2*128)
-	if err := m.EncodeImagesU8(after, px, 2, true); err != nil || !slices.Equal(before, after) {
+	if err := m.EncodeImagesU8(after, nil, px, 2, true); err != nil || !slices.Equal(before, after) {
 		t.Errorf("the model gives other numbers after errors (%v)", err)
 	}
 }
@@ -199,7 +199,7 @@ func TestNormalize(t *testing.T) {
 	m := openDemo(t)
 	px := pictures(m, 1)
 	raw, unit := make([]float32, 128), make([]float32, 128)
-	if err := errors.Join(m.EncodeImagesU8(raw, px, 1, false), m.EncodeImagesU8(unit, px, 1, true)); err != nil {
+	if err := errors.Join(m.EncodeImagesU8(raw, nil, px, 1, false), m.EncodeImagesU8(unit, nil, px, 1, true)); err != nil {
 		t.Fatal(err)
 	}
 	var rr, uu, ru float64
@@ -219,8 +219,8 @@ func TestUseAfterClose(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"EncodeTexts":     m.EncodeTexts(make([]float32, 128), []int32{630, 631}, []int32{0, 2}, true),
-		"EncodeImagesU8":  m.EncodeImagesU8(make([]float32, 128), pictures(m, 1), 1, true),
-		"EncodeImagesF32": m.EncodeImagesF32(make([]float32, 128), make([]float32, 3*64*64), 1, true),
+		"EncodeImagesU8":  m.EncodeImagesU8(make([]float32, 128), nil, pictures(m, 1), 1, true),
+		"EncodeImagesF32": m.EncodeImagesF32(make([]float32, 128), nil, make([]float32, 3*64*64), 1, true),
 		"an empty batch":  m.EncodeTexts(nil, nil, []int32{0}, true),
 	} {
 		if !errors.Is(err, ErrClosed) {
@@ -262,8 +262,8 @@ func TestEncodeAllocatesNothing(t *testing.T) {
 	f32 := make([]float32, len(px))
 	ids, offsets := []int32{630, 320, 631, 630, 631}, []int32{0, 3, 5}
 	for name, f := range map[string]func() error{
-		"EncodeImagesU8":  func() error { return m.EncodeImagesU8(dst, px, 2, true) },
-		"EncodeImagesF32": func() error { return m.EncodeImagesF32(dst, f32, 2, true) },
+		"EncodeImagesU8":  func() error { return m.EncodeImagesU8(dst, nil, px, 2, true) },
+		"EncodeImagesF32": func() error { return m.EncodeImagesF32(dst, nil, f32, 2, true) },
 		"EncodeTexts":     func() error { return m.EncodeTexts(dst, ids, offsets, true) },
 	} {
 		if n := testing.AllocsPerRun(10, func() {
@@ -280,12 +280,12 @@ func TestProfile(t *testing.T) {
 	m := openDemo(t)
 	dst, px := make([]float32, 2*128), pictures(m, 2)
 	plain := make([]float32, 2*128)
-	if err := m.EncodeImagesU8(plain, px, 2, true); err != nil || len(m.Profile()) != 0 {
+	if err := m.EncodeImagesU8(plain, nil, px, 2, true); err != nil || len(m.Profile()) != 0 {
 		t.Fatalf("%v; %d samples before profiling", err, len(m.Profile()))
 	}
 	m.SetProfile(true)
 	for range 3 {
-		if err := m.EncodeImagesU8(dst, px, 2, true); err != nil {
+		if err := m.EncodeImagesU8(dst, nil, px, 2, true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -321,7 +321,7 @@ func TestCloseWhileEncoding(t *testing.T) {
 		group.Go(func() {
 			dst := make([]float32, 2*128)
 			for {
-				err := m.EncodeImagesU8(dst, px, 2, true)
+				err := m.EncodeImagesU8(dst, nil, px, 2, true)
 				if errors.Is(err, ErrClosed) {
 					return
 				}

@@ -43,6 +43,39 @@ func TestVulkanAgrees(t *testing.T) {
 	}
 }
 
+// Models of one call may be on different devices. Each gives what it gives alone, and about what it gives on the CPU.
+func TestModelsOnDifferentDevices(t *testing.T) {
+	if !slices.ContainsFunc(engine.Devices(), func(d engine.Device) bool { return d.Backend == "vulkan" }) {
+		t.Skip("no Vulkan device (Mesa's software device needs GGML_VK_VISIBLE_DEVICES=0)")
+	}
+	if testing.Short() {
+		t.Skip("the first use compiles shaders")
+	}
+	ctx, images := context.Background(), discs(t, 7)
+	images[2] = engine.Image{Name: "broken"}
+	score := func(models ...*engine.Model) []engine.Reward {
+		rewards, err := engine.Score(ctx, models, images, crossTexts)
+		if items, other := engine.SplitItemErrors(err); other != nil || len(items) != 1 {
+			t.Fatal(err)
+		}
+		return rewards
+	}
+	there := func(reward string) *engine.Model {
+		return newTinyCross(reward).open(t, engine.Options{Backend: "vulkan", Batch: 2})
+	}
+	demo, models := openDemo(t, engine.Options{Batch: 2}), []*engine.Model{there("blip"), there("blip2"), there("imagereward")}
+	got := score(append([]*engine.Model{demo}, models...)...)
+	here := severalModels(t, engine.Options{})
+	for k, r := range score(here[:4]...) {
+		for i, want := range r.Scores {
+			if v := got[k].Scores[i]; !(math.Abs(float64(v-want)) <= 0.03*(1+math.Abs(float64(want)))) && (v == v || want == want) {
+				t.Errorf("%s, score %d is %g, on the CPU %g", r.Name, i, v, want)
+			}
+		}
+	}
+	wantScores(t, "the CPU's model alone", score(demo), got[:1])
+}
+
 // The message says what there is, without the text of its kind.
 func TestUnknownBackend(t *testing.T) {
 	_, err := engine.Open(t.Context(), "demo", engine.Options{Backend: "abacus", CacheDir: engine.CacheOff})
@@ -65,7 +98,7 @@ func TestRandomModel(t *testing.T) {
 		}
 		defer m.Close()
 		i := m.Info()
-		if i.EmbedDim != 512 || i.ImageSize != 224 || i.ImageTokens != 50 || i.DType != dtype || i.Reward != "clip" {
+		if i.EmbedDim != 512 || i.ImageSize != 224 || i.ImageTokens != 50 || i.DType != dtype || i.Rewards[0] != "clip" {
 			t.Errorf("%s: info %+v", dtype, i)
 		}
 		if math.Abs(i.ImageFLOPs/8.30e9-1) > 0.01 {

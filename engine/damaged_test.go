@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,8 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
 )
 
-// tryNative opens a file in C and, where that works, runs both towers once. Whatever is in the file, it must not crash.
+// tryNative opens a file in C and, where that works, runs all that the model has once. Whatever is in the file, it must not
+// crash.
 func tryNative(path string) error {
 	m, err := cgo.OpenModel(path, "cpu", 1)
 	if err != nil {
@@ -24,14 +26,41 @@ func tryNative(path string) error {
 	}
 	defer m.Close()
 	i := m.Info()
-	if i.ImageSize > 64 || i.EmbedDim > 1024 {
+	if i.ImageSize > 64 || i.EmbedDim > 1024 || i.ImageVectors > 64 || i.ImageTokens > 300 || i.StateWidth > 1024 {
 		return nil // too slow to run for a test
 	}
-	dst := make([]float32, i.EmbedDim)
-	if err := m.EncodeImagesU8(dst, make([]uint8, 3*i.ImageSize*i.ImageSize), 1, true); err != nil {
+	var dst, states []float32 // nil where the model has none
+	if i.EmbedDim > 0 {
+		dst = make([]float32, i.ImageVectors*i.EmbedDim)
+	}
+	if i.PairOutputs > 0 {
+		states = make([]float32, i.ImageTokens*i.StateWidth)
+	}
+	if err := m.EncodeImagesU8(dst, states, make([]uint8, 3*i.ImageSize*i.ImageSize), 1, true); err != nil {
 		return err
 	}
-	return m.EncodeTexts(dst, []int32{0, int32(i.VocabSize - 1)}, []int32{0, 2}, true)
+	ids, offsets := []int32{0, int32(i.VocabSize - 1)}, []int32{0, 2}
+	if i.EmbedDim > 0 {
+		if err := m.EncodeTexts(dst[:i.EmbedDim], ids, offsets, true); err != nil {
+			return err
+		}
+	}
+	if i.PairOutputs == 0 {
+		return nil
+	}
+	return m.Match(make([]float32, i.PairOutputs), &cgo.Pairs{States: states, Images: 1, IDs: ids, Offsets: offsets, ImageOf: []int32{0}, TextOf: []int32{0}})
+}
+
+func TestTinyCrossEncodersWork(t *testing.T) {
+	for _, reward := range crossRewards {
+		drawn := newTinyCross(reward)
+		drawn.set(gguf.SeedKey, uint64(7))
+		for _, model := range []*tinyModel{newTinyCross(reward), drawn} {
+			if err := tryNative(model.write(t)); err != nil {
+				t.Errorf("%s: %v", reward, err)
+			}
+		}
+	}
 }
 
 func TestTinyCLIPWorks(t *testing.T) {
@@ -56,16 +85,16 @@ func TestTinyCLIPWorks(t *testing.T) {
 // Each model is spoiled in one way; C must refuse it, saying what is wrong.
 func TestNativeRefusesSpoiledModels(t *testing.T) {
 	nan := float32(math.NaN())
-	set := func(key string, value any) func(*tinyCLIP) { return func(c *tinyCLIP) { c.set(key, value) } }
-	retype := func(name string, typ gguf.Type) func(*tinyCLIP) {
-		return func(c *tinyCLIP) { c.tensor(name).Type = typ }
+	set := setKey
+	retype := func(name string, typ gguf.Type) func(*tinyModel) {
+		return func(c *tinyModel) { c.tensor(name).Type = typ }
 	}
-	reshape := func(name string, dims ...uint64) func(*tinyCLIP) {
-		return func(c *tinyCLIP) { c.tensor(name).Dims = dims }
+	reshape := func(name string, dims ...uint64) func(*tinyModel) {
+		return func(c *tinyModel) { c.tensor(name).Dims = dims }
 	}
 	for _, tt := range []struct {
 		name, message string
-		spoil         func(*tinyCLIP)
+		spoil         func(*tinyModel)
 	}{
 		{"other architecture", `general.architecture is "llama"`, set("general.architecture", "llama")},
 		{"no architecture", "general.architecture is missing", set("general.architecture", nil)},
@@ -93,16 +122,16 @@ func TestNativeRefusesSpoiledModels(t *testing.T) {
 		{"mean of doubles", "preprocess.mean is not an array of 3 floats", set("preprocess.mean", []float64{0, 0, 0})},
 		{"std 0", "preprocess.std has 0", set("preprocess.std", []float32{1, 0, 1})},
 		{"std NaN", "preprocess.std has nan", set("preprocess.std", []float32{1, nan, 1})},
-		{"missing tensor", "tensor t.blk.0.attn_out.bias is missing", func(c *tinyCLIP) { c.tensor("t.blk.0.attn_out.bias").Name = "t.blk.0.attn_out.bios" }},
+		{"missing tensor", "tensor t.blk.0.attn_out.bias is missing", func(c *tinyModel) { c.tensor("t.blk.0.attn_out.bias").Name = "t.blk.0.attn_out.bios" }},
 		{"transposed", "v.proj.weight has shape [8, 32], expected [32, 8]", reshape("v.proj.weight", 8, 32)},
 		{"flat", "v.proj.weight has shape [256], expected [32, 8]", reshape("v.proj.weight", 256)},
 		{"three dimensions", "t.proj.weight has shape [32, 4, 2]", reshape("t.proj.weight", 32, 4, 2)},
 		{"norm in f16", "v.pre_ln.bias has type f16, expected f32", retype("v.pre_ln.bias", gguf.F16)},
 		{"unknown matrix type", "v.blk.0.ffn_up.weight has type q4_0", retype("v.blk.0.ffn_up.weight", 2)},
 		{"integer matrix", "t.token_embd.weight has type i32", retype("t.token_embd.weight", 26)},
-		{"a type nobody asked for", "extra has type f64", func(c *tinyCLIP) { c.add("extra", 4); c.tensor("extra").Type = 28 }},
-		{"logit scale NaN", "logit_scale is nan", func(c *tinyCLIP) { c.values["logit_scale"] = nan }},
-		{"logit scale huge", "logit_scale is 1000", func(c *tinyCLIP) { c.values["logit_scale"] = 1000 }},
+		{"a type nobody asked for", "extra has type f64", func(c *tinyModel) { c.add("extra", 4); c.tensor("extra").Type = 28 }},
+		{"logit scale NaN", "logit_scale is nan", func(c *tinyModel) { c.values["logit_scale"] = nan }},
+		{"logit scale huge", "logit_scale is 1000", func(c *tinyModel) { c.values["logit_scale"] = 1000 }},
 		{"alignment as text", "general.alignment: expected a u32", set("general.alignment", "32")},
 		{"alignment as array", "general.alignment: expected a u32", set("general.alignment", []uint32{32})},
 		{"alignment 48", "general.alignment is 48", set("general.alignment", uint32(48))},
@@ -188,7 +217,13 @@ func TestNativeSurvivesEveryByteOfTheHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of files")
 	}
-	whole := newTinyCLIP(16).bytes(t)
+	for name, model := range map[string]*tinyModel{"clip": newTinyCLIP(16), "blip": newTinyCross("blip"), "blip2": newTinyCross("blip2")} {
+		model.set("tokenizer.words", nil) // which C does not read
+		t.Run(name, func(t *testing.T) { checkEveryByte(t, model.bytes(t)) })
+	}
+}
+
+func checkEveryByte(t *testing.T, whole []byte) {
 	g, err := gguf.Read(bytes.NewReader(whole), int64(len(whole)), "tiny.gguf")
 	if err != nil {
 		t.Fatal(err)
@@ -223,6 +258,9 @@ func TestNativeSurvivesEveryByteOfTheHeader(t *testing.T) {
 	}
 }
 
+// setKey returns what spoils one key.
+func setKey(key string, value any) func(*tinyModel) { return func(c *tinyModel) { c.set(key, value) } }
+
 // What Go reads of a file is checked as well as what C reads.
 func TestOpenRefusesSpoiledModels(t *testing.T) {
 	for _, tt := range []struct {
@@ -253,6 +291,45 @@ func TestOpenRefusesSpoiledModels(t *testing.T) {
 			}
 		})
 	}
+	for _, tt := range []struct {
+		name, message string
+		model         *tinyModel
+		spoil         func(*tinyModel)
+	}{
+		{"no words", "tokenizer.words: expected an array of strings", newTinyCross("blip"), setKey("tokenizer.words", nil)},
+		{"words without [SEP]", "[SEP] is missing", newTinyCross("blip"), setKey("tokenizer.words", []string{"[UNK]", "[CLS]"})},
+		{"more words", "the tokenizer has 19 tokens: expected at most 18, as blip2.text.vocab_size", newTinyCross("blip2"),
+			setKey("tokenizer.words", append(slices.Clone(tinyWords), "x", "y", "z"))},
+		{"a length of 1", "tokenizer.max_length and .enc are 1 and 0", newTinyCross("imagereward"), setKey("tokenizer.max_length", uint32(1))},
+		{"[ENC] beyond", "tokenizer.enc is 18: expected less than 18, as blip.text.vocab_size", newTinyCross("blip"), setKey("tokenizer.enc", uint32(18))},
+		{"cleaning", `tokenizer.cleaning is "soap"`, newTinyCross("blip"), setKey("tokenizer.cleaning", "soap")},
+		{"a CLIP's reward", `tia2.reward is "clip": expected blip or imagereward`, newTinyCross("blip"), setKey("tia2.reward", "clip")},
+		{"a BLIP's reward", `tia2.reward is "blip2": expected clip or pickscore or hpsv2`, newTinyCLIP(516), setKey("tia2.reward", "blip2")},
+		{"one output for two", "blip.pair_outputs is 2: expected 1, for imagereward", newTinyCross("blip"), setKey("tia2.reward", "imagereward")},
+		{"no embeddings", "blip.embed_dim is 0: expected embeddings, for blip_itc", newTinyCross("imagereward"), setKey("tia2.reward", "blip")},
+		{"BERT for CLIP", "the tokenizer does not fit a clip", newTinyCLIP(516), func(c *tinyModel) {
+			c.set("tokenizer.kind", "bert")
+			c.set("tokenizer.words", tinyWords)
+		}},
+		{"head of no width", "aesthetic.embed_dim is 0", newTinyHead(8), setKey("aesthetic.embed_dim", uint32(0))},
+		{"head of another width", "tensor head.weight: expected f32 [9]", newTinyHead(8), setKey("aesthetic.embed_dim", uint32(9))},
+		{"head without bias", "tensor head.bias: expected f32 [1]", newTinyHead(8), func(c *tinyModel) { c.tensor("head.bias").Name = "head.bios" }},
+		{"head in f16", "tensor head.weight: expected f32 [8]", newTinyHead(8), func(c *tinyModel) { c.tensor("head.weight").Type = gguf.F16 }},
+		{"head that is infinite", "tensor head.bias: value 0 is +Inf", newTinyHead(8), func(c *tinyModel) { c.values["head.bias"] = float32(math.Inf(1)) }},
+		{"head without values", "the file holds no weights", newTinyHead(8), setKey(gguf.SeedKey, uint64(1))},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.spoil(tt.model)
+			path := tt.model.write(t)
+			m, err := engine.Open(context.Background(), path, engine.Options{Backend: "cpu", CacheDir: engine.CacheOff})
+			if err == nil {
+				m.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.message) || strings.Count(err.Error(), path) < 2 { // as the spec, and as the file
+				t.Errorf("error %v, want one that names the file and has %q", err, tt.message)
+			}
+		})
+	}
 	for _, spec := range []string{"", "no/such/folder", "random:vit-b-33", "random:", t.TempDir()} {
 		m, err := engine.Open(context.Background(), spec, engine.Options{Backend: "cpu", CacheDir: engine.CacheOff})
 		if err == nil {
@@ -272,6 +349,11 @@ func FuzzOpenGGUF(f *testing.F) {
 	c.tensor("v.blk.0.attn_qkv.weight").Type = gguf.Q8_0
 	c.tensor("t.blk.0.ffn_up.weight").Type = gguf.BF16
 	f.Add(c.bytes(f))
+	for _, reward := range crossRewards {
+		c := newTinyCross(reward)
+		c.set(gguf.SeedKey, uint64(7))
+		f.Add(c.bytes(f))
+	}
 	f.Add([]byte("GGUF\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	path := filepath.Join(f.TempDir(), "fuzz.gguf")
 	f.Fuzz(func(t *testing.T, data []byte) {

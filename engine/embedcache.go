@@ -85,7 +85,7 @@ func (t *embeddingTable) counts() EmbeddingCacheCounts {
 // on tells whether there is a cache.
 func (t *embeddingTable) on() bool { return t.rows != nil }
 
-// get copies the rows that are there to dst, f32 [len(keys), EmbedDim], and sets hit, [len(keys)], which it returns the
+// get copies the rows that are there to dst, f32 [len(keys), width], and sets hit, [len(keys)], which it returns the
 // true ones of. A closed model finds nothing: its callers are to get ErrClosed.
 func (t *embeddingTable) get(keys []embedcache.Key, dst []float32, hit []bool) (hits int) {
 	if t.closed.Load() {
@@ -96,7 +96,7 @@ func (t *embeddingTable) get(keys []embedcache.Key, dst []float32, hit []bool) (
 	return hits
 }
 
-// put keeps rows, f32 [len(keys), EmbedDim], but for those with a value that is not finite.
+// put keeps rows, f32 [len(keys), width], but for those with a value that is not finite.
 func (t *embeddingTable) put(keys []embedcache.Key, rows []float32) {
 	if len(keys) == 0 {
 		return
@@ -168,9 +168,9 @@ func (f *embeddingFolder) release() {
 	}
 }
 
-// open opens the tables of a model. A cache that cannot be opened is remarked upon, and left out.
+// open opens the tables of a model that has embeddings. A cache that cannot be opened is remarked upon, and left out.
 func (c *embeddingCache) open(m *Model, path string, device Device) {
-	if m.opt.EmbeddingCache == "" {
+	if m.opt.EmbeddingCache == "" || !m.info.HasEmbeddings() {
 		return
 	}
 	if err := c.tables(m, path, device); err != nil {
@@ -195,11 +195,12 @@ func (c *embeddingCache) tables(m *Model, path string, device Device) error {
 		"engine " + v.Engine, "ggml " + v.GGML, "oneDNN " + v.OneDNN, "kernels " + v.ISA, strings.Join(kernelSettings(), "\n"),
 		fmt.Sprintf("normalized %t", !m.opt.NoNormalize),
 	}
+	// How a text is cleaned and cut shows in its ids, which are its key.
 	if c.texts.rows, err = c.folder.cache.Table(m.info.EmbedDim, append(slices.Clip(both), "text")...); err != nil {
 		return err
 	}
 	// How a picture is prepared stands in the weights' file, apart from the limits; what it decodes to is a library's.
-	c.images.rows, err = c.folder.cache.Table(m.info.EmbedDim, append(slices.Clip(both), "image",
+	c.images.rows, err = c.folder.cache.Table(m.imageWidth(), append(slices.Clip(both), "image",
 		"libjpeg-turbo "+v.JPEG, "libpng "+v.PNG, "libwebp "+v.WebP,
 		fmt.Sprintf("at most %d pixels, %d bytes", limits.PixelsMax, limits.bytesMax()))...)
 	return err

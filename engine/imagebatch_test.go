@@ -14,8 +14,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-
-	"github.com/tia2-engine/tia2-engine/engine/internal/embedcache"
 )
 
 // Every number is taken once, whatever the threads; f's word or the context's end stops it, and what it returns was not
@@ -54,62 +52,115 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// The pixels of good pictures are moved to the front, their embeddings to their rows of the call.
-func TestWindowPackAndSpread(t *testing.T) {
+// Each tower gets the pixels of the pictures that it lacks and that its preprocessing could make, in order and without
+// holes; a picture that cannot be read fails in the towers that lack it, with one error.
+func TestWindowBatches(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
+	inputs := []imageInput{{Preprocess: Preprocess{Pipeline: "openai", Size: 1}}, {Preprocess: Preprocess{Pipeline: "hpsv2", Size: 1}}}
 	var w imageWindow
-	for round := range 300 {
-		pipeline := []string{"openai", "hpsv2"}[round%2]
-		n, first := 1+rng.IntN(9), rng.IntN(3)
-		w.reset(Preprocess{Pipeline: pipeline, Size: 1}, n)
-		var good []int
+	for range 300 {
+		n := 1 + rng.IntN(9)
+		var towers []*tower
+		for range 1 + rng.IntN(4) {
+			tw := &tower{input: rng.IntN(2)}
+			if rng.IntN(3) > 0 {
+				tw.out = newEmbeddings(2*n, 2)
+			}
+			towers = append(towers, tw)
+		}
+		w.reset(inputs, len(towers), n)
 		for i := range n {
-			w.pictures = append(w.pictures, picture{index: first + 2*i, key: embedcache.Key{byte(i)}})
-			if rng.IntN(3) == 0 {
+			w.pictures = append(w.pictures, picture{index: 2 * i, lacks: rng.Uint64()})
+			if rng.IntN(6) == 0 {
 				w.pictures[i].err = ErrImage
-			} else {
-				good = append(good, i)
+			}
+			for k := range inputs {
+				if rng.IntN(5) == 0 {
+					w.pixels[k].errs[i] = ErrImage
+				}
 			}
 			for c := range 3 {
-				if pipeline == "hpsv2" {
-					w.f32[3*i+c] = float32(10*i + c)
-				} else {
-					w.u8[3*i+c] = uint8(10*i + c)
+				w.pixels[0].u8[3*i+c], w.pixels[1].f32[3*i+c] = uint8(10*i+c), float32(10*i+c)
+			}
+		}
+		w.sort(towers)
+		failures := map[int]bool{}
+		for k, tw := range towers {
+			var want []int
+			for i := range n {
+				lacks, bad := w.pictures[i].lacks>>k&1 == 1, w.err(i, tw.input) != nil
+				if lacks && !bad {
+					want = append(want, i)
+				}
+				if lacks && bad {
+					failures[2*i] = true
+				}
+			}
+			if !slices.Equal(w.places[k], want) {
+				t.Fatalf("tower %d gets the pictures %v, want %v", k, w.places[k], want)
+			}
+			for from := range want {
+				px := w.batch(tw.input, want[from:])
+				values := px.F32
+				for _, v := range px.U8 {
+					values = append(values, float32(v))
+				}
+				if px.N != len(want)-from || len(values) != 3*px.N || (tw.input == 1) != (px.F32 != nil) {
+					t.Fatalf("%d pictures of %v: %+v", from, want, px)
+				}
+				for j, i := range want[from:] {
+					if values[3*j] != float32(10*i) || values[3*j+2] != float32(10*i+2) {
+						t.Fatalf("picture %d has the pixels %v", i, values[3*j:3*j+3])
+					}
 				}
 			}
 		}
-		w.pack()
-		if !slices.Equal(w.good, good) {
-			t.Fatalf("good pictures %v, want %v", w.good, good)
+		items := w.appendFailed(nil, towers)
+		for _, item := range items {
+			if !failures[item.Index] {
+				t.Fatalf("picture %d failed, or did so twice; want %v once each", item.Index, failures)
+			}
+			delete(failures, item.Index)
 		}
-		out := Embeddings{N: first + 2*n, Dim: 2, Data: make([]float32, (first+2*n)*2)}
-		for k, i := range good { // the embedding of a picture is its first and last value
-			px, rows := w.batch(k, k+1, 2)
-			values := px.F32
-			for _, v := range px.U8 {
-				values = append(values, float32(v))
-			}
-			if len(values) != 3 || values[0] != float32(10*i) || values[2] != float32(10*i+2) {
-				t.Fatalf("picture %d of %v has the values %v", i, good, values)
-			}
-			if len(rows) != 2 || w.keys[k] != (embedcache.Key{byte(i)}) {
-				t.Fatalf("picture %d of %v has room for %d values and the key %v", i, good, len(rows), w.keys[k])
-			}
-			w.spread(k, []float32{values[0], values[2]}, out)
+		if len(failures) > 0 {
+			t.Fatalf("pictures %v did not fail", failures)
 		}
-		if failed := w.appendFailed(nil, out); len(failed) != n-len(good) {
-			t.Fatalf("%d failed, want %d", len(failed), n-len(good))
-		}
-		for i := range n {
-			row, beside := out.Row(first+2*i), out.Row(first+2*i+1)
-			if beside[0] != 0 || beside[1] != 0 {
-				t.Fatalf("the row of a picture that is not in the window is %v", beside)
-			}
-			if bad := w.pictures[i].err != nil; bad != math.IsNaN(float64(row[0])) || bad != math.IsNaN(float64(row[1])) ||
-				!bad && (row[0] != float32(10*i) || row[1] != float32(10*i+2)) {
-				t.Fatalf("row %d is %v, bad: %t, good pictures %v", i, row, bad, good)
+		for k, tw := range towers {
+			for i := 0; i < n && tw.out.Dim > 0; i++ {
+				bad := w.pictures[i].lacks>>k&1 == 1 && w.err(i, tw.input) != nil
+				if row, beside := tw.out.Row(2*i), tw.out.Row(2*i+1); (row[0] != row[0]) != bad || (row[1] != row[1]) != bad || beside[0] != 0 || beside[1] != 0 {
+					t.Fatalf("picture %d of tower %d has the row %v, bad: %t; beside it is %v", i, k, row, bad, beside)
+				}
 			}
 		}
+	}
+}
+
+// Models share the pixels of their pictures where they are the same.
+func TestPipeSharesPixels(t *testing.T) {
+	a := Preprocess{Pipeline: "openai", Size: 224, Mean: [3]float32{1, 2, 3}, Std: [3]float32{1, 1, 1}}
+	mean, float, size, limits, alias := a, a, a, a, a
+	mean.Mean[0] = 9
+	float.Pipeline, size.Size, limits.Limits.PixelsMax, alias.Pipeline = "hpsv2", 384, 1, "open_clip"
+	floatMean := float
+	floatMean.Mean[0] = 9
+	var towers []*tower
+	for _, p := range []Preprocess{a, mean, float, size, limits, alias, floatMean, float} {
+		towers = append(towers, &tower{m: &Model{preprocess: p, opt: Options{Threads: 1, Batch: 8}}})
+	}
+	p, err := newImagePipe(nil, towers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int
+	for _, tw := range towers {
+		got = append(got, tw.input)
+	}
+	if want := []int{0, 0, 1, 2, 3, 0, 4, 1}; !slices.Equal(got, want) || p.inputs[0].towers != 1|2|32 {
+		t.Errorf("inputs %v, want %v; the first one's towers are %b", got, want, p.inputs[0].towers)
+	}
+	if _, err := newImagePipe(nil, make([]*tower, towersMax+1)); !errors.Is(err, ErrInvalid) {
+		t.Errorf("too many models: error %v, want ErrInvalid", err)
 	}
 }
 
@@ -191,14 +242,17 @@ func TestReadAheadIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	images := []Image{File(path), File(path), File(path), {Data: half}, {Data: half}, {Data: half}, {Name: "bad"}}
-	m := &Model{opt: Options{Threads: 1}, info: Info{Backend: "cpu"}}
-	p := &imagePipe{model: m, images: images, size: 8}
+	m := &Model{opt: Options{Threads: 1, Batch: 8}, info: Info{Backend: "cpu"}, exec: executorFor("CPU"), preprocess: Preprocess{Pipeline: "openai", Size: 224, Std: [3]float32{1, 1, 1}}}
+	p, err := newImagePipe(images, []*tower{{m: m}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range [][2]int{{0, 2}, {1, 3}, {3, 7}, {7, 7}} { // two halves are too much
 		p.next = tt[0]
-		if p.take(context.Background(), 8); p.next != tt[1] || len(p.run) != tt[1]-tt[0] {
-			t.Errorf("took %d pictures up to %d from %d on, want up to %d", len(p.run), p.next, tt[0], tt[1])
+		if p.take(context.Background(), 8); p.next != tt[1] || len(p.taken) != tt[1]-tt[0] {
+			t.Errorf("took %d pictures up to %d from %d on, want up to %d", len(p.taken), p.next, tt[0], tt[1])
 		}
-		for _, pic := range p.run {
+		for _, pic := range p.taken {
 			if (pic.err != nil) != (pic.index == 6) || pic.index < 6 && len(pic.data) != len(half) {
 				t.Errorf("picture %d: %d bytes, error %v", pic.index, len(pic.data), pic.err)
 			}

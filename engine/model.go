@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tia2-engine/tia2-engine/cgo"
-	"github.com/tia2-engine/tia2-engine/engine/internal/tokenizer"
 )
 
 // Kinds of errors, for errors.Is.
@@ -33,18 +33,20 @@ func ofKind(kind error, format string, args ...any) error {
 	return kindError{fmt.Errorf(format, args...), kind}
 }
 
-// Model is an open dual encoder with its tokenizer and preprocessing. Its methods may be called from any number of
-// goroutines; calls of all models of a device queue for it, batch by batch.
+// Model is an open reward model with its tokenizer and preprocessing, or an aesthetic head. Its methods may be called from
+// any number of goroutines; calls of all models of a device queue for it, batch by batch.
 type Model struct {
 	opt        Options
 	info       Info
-	native     *cgo.Model
-	exec       *executor
-	tokenizer  *tokenizer.Tokenizer
+	native     *cgo.Model // nil for an aesthetic head
+	exec       *executor  // nil likewise
+	texts      textReader
 	preprocess Preprocess
+	head       *aestheticHead // nil for all others
 	cached     embeddingCache
 	tempDir    string // what CacheOff put on disk; "" otherwise
 	closing    sync.Once
+	closed     atomic.Bool
 }
 
 // Info describes the model. It stays valid after Close.
@@ -55,8 +57,11 @@ func (m *Model) Info() Info { return m.info }
 func (m *Model) Close() error {
 	var err error
 	m.closing.Do(func() {
+		m.closed.Store(true)
 		m.cached.close()
-		err = m.exec.do(context.Background(), m.native.Close)
+		if m.native != nil {
+			err = m.exec.do(context.Background(), m.native.Close)
+		}
 		m.removeTemp()
 	})
 	return err
@@ -70,10 +75,17 @@ func (m *Model) removeTemp() {
 
 // SetProfile turns the timing of single ops on, forgetting earlier samples, or off. While it is on the model computes
 // op by op, which is slower.
-func (m *Model) SetProfile(on bool) { m.native.SetProfile(on) }
+func (m *Model) SetProfile(on bool) {
+	if m.native != nil {
+		m.native.SetProfile(on)
+	}
+}
 
 // Profile returns the samples since profiling was turned on, in order of first run.
 func (m *Model) Profile() []OpSample {
+	if m.native == nil {
+		return nil
+	}
 	native := m.native.Profile()
 	samples := make([]OpSample, len(native))
 	for i, s := range native {

@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/tia2-engine/tia2-engine/cgo"
 	"github.com/tia2-engine/tia2-engine/engine/internal/convert"
 	"github.com/tia2-engine/tia2-engine/engine/internal/demo"
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
-	"github.com/tia2-engine/tia2-engine/engine/internal/tokenizer"
 )
 
 // CacheOff as Options.CacheDir keeps nothing: what must be on disk to be mapped is written to a temporary folder that
@@ -28,8 +28,8 @@ type Options struct {
 	Backend string // "auto" (also ""): the first of Devices, so a GPU if there is one; "cpu", "vulkan", "cuda", "metal" or a device's name
 	DType   string // type of the matrices: "f32", "f16", "bf16", "int8"; "": as a GGUF file has them, else "f32"
 	Threads int    // CPU threads; 0: one for each CPU this process may use
-	// Batch is the most images in one call into C, and of texts the tokens of as many full ones (Batch x context, at most
-	// 16384; on a GPU 512), counting what texts begin with alike once. 0: 32.
+	// Batch is the most images in one call into C, and of texts the tokens of as many full ones (Batch x context, counted as
+	// 77 tokens at most; at most 16384, on a GPU 512). What CLIP's texts begin with alike counts once. 0: 32.
 	Batch    int
 	CacheDir string // of converted checkpoints; "": tia2-engine in the user's cache folder; CacheOff: none
 	Arch     string // architecture of a checkpoint that does not tell it itself, such as "ViT-B-32"
@@ -41,10 +41,23 @@ type Options struct {
 	EmbeddingCache      string
 	EmbeddingCacheBytes int64 // bound of the folder; 0: 4 GiB. Of models that are open at once the first one's holds
 
+	// What follows is of BLIP, BLIP-2 and ImageReward. A model that has no use for what is set refuses it (ErrInvalid).
+
+	ITMToken     string // first token of a pair of BLIP: "cls" (also ""), as in BLIP's demo and transformers, or "enc", as in LAVIS
+	ITMOutput    string // what blip_itm and blip2_itm are: "probability" (also ""), or "logit", that of a match
+	MaxLength    int    // most tokens of a text, the two special ones included; 0: as the checkpoint's reference cuts; -1: the model's context
+	TextCleaning string // "": as the checkpoint's reference does, "none", "blip_caption" (LAVIS's text processor)
+	ImageSize    int    // side of pictures, for which the position embedding of a checkpoint is interpolated; 0: its own
+
+	// Shared says that several models are opened with these options: one that has no use for an option of BLIP's ignores it.
+	// ImageSize is refused all the same where it cannot be had.
+	Shared bool
+
 	NoNormalize bool // leave embeddings at their own length; such a model does not score
 
 	// Progress is told how many items of a stage ("images", "texts", "convert", "download") are done. It is called from
-	// one goroutine at a time. May be nil.
+	// one goroutine at a time. A call of several models tells the first one's: of texts each model counts its own, of pictures
+	// each does a share. May be nil.
 	Progress func(stage string, done, total int)
 	// Note is told what had to be assumed of a checkpoint, and what went wrong and is tried again or done without, one
 	// sentence each. With an embedding cache it is called from any goroutine. May be nil.
@@ -63,6 +76,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Threads < 0 || o.Batch < 0 {
 		return o, errors.New("threads and batch: expected numbers of at least 1")
+	}
+	if err := o.checkText(); err != nil {
+		return o, err
 	}
 	if o.EmbeddingCacheBytes < 0 {
 		return o, errors.New("embedding cache: expected a size of at least 0")
@@ -86,6 +102,28 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// checkText refuses values that the options of texts and pairs cannot have, whatever the model.
+func (o Options) checkText() error {
+	for _, c := range []struct {
+		what, value string
+		allowed     []string
+	}{
+		{"ITM token", o.ITMToken, []string{"cls", "enc"}}, {"ITM output", o.ITMOutput, []string{"probability", "logit"}},
+		{"text cleaning", o.TextCleaning, []string{"none", "blip_caption"}},
+	} {
+		if c.value != "" && !slices.Contains(c.allowed, c.value) {
+			return ofKind(ErrInvalid, "%s %q: expected %s", c.what, c.value, strings.Join(c.allowed, " or "))
+		}
+	}
+	if o.MaxLength < -1 || o.MaxLength == 1 {
+		return ofKind(ErrInvalid, "maximal length of texts %d: expected at least 2, for the special tokens, -1 or 0", o.MaxLength)
+	}
+	if o.ImageSize < 0 {
+		return ofKind(ErrInvalid, "image size %d: expected a number of pixels", o.ImageSize)
+	}
+	return nil
+}
+
 // logf tells Note.
 func (o Options) logf(format string, args ...any) {
 	if o.Note != nil {
@@ -105,7 +143,7 @@ func (o Options) weightType() string {
 //
 //	demo                the small model that is part of the program
 //	FILE.gguf           as `tia2-engine convert` writes it
-//	FOLDER, FILE        a checkpoint of the CLIP family in any container that Convert reads; converted into the cache
+//	FOLDER, FILE        a checkpoint in any container that Convert reads; converted into the cache
 //	hf:OWNER/REPO       the same, downloaded first (hf:OWNER/REPO@REVISION)
 //	random:NAME         a full-size architecture with random weights, for measuring speed
 //
@@ -143,8 +181,18 @@ func (m *Model) load(ctx context.Context, spec string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.readMetadata(path); err != nil {
+	g, err := gguf.Open(path)
+	if err != nil {
 		return err
+	}
+	err = m.readMetadata(g)
+	g.Close()
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	m.info.Spec = spec
+	if m.head != nil {
+		return nil // Go computes it
 	}
 	device, err := findDevice(m.opt.Backend)
 	if err != nil {
@@ -158,9 +206,10 @@ func (m *Model) load(ctx context.Context, spec string) error {
 	if err != nil {
 		return err
 	}
-	m.fillInfo(spec, device)
-	if err := m.checkAgreement(path); err != nil {
-		return err
+	m.fillInfo(device)
+	if err := m.checkAgreement(); err != nil {
+		m.native.Close()
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	m.cached.open(m, path, device)
 	return nil
@@ -169,7 +218,7 @@ func (m *Model) load(ctx context.Context, spec string) error {
 // ggufPath returns a GGUF file with the model of spec, its matrices in the type the options ask for.
 func ggufPath(ctx context.Context, spec string, opt Options) (string, error) {
 	kind, name, _ := strings.Cut(spec, ":")
-	copt := convert.Options{DType: opt.weightType(), Arch: opt.Arch, Note: opt.Note,
+	copt := convert.Options{DType: opt.weightType(), Arch: opt.Arch, ImageSize: opt.ImageSize, Note: opt.Note,
 		Progress: func(done, total int64) { opt.Progress("convert", int(done>>10), int(total>>10)) }}
 	switch {
 	case spec == "demo":
@@ -206,7 +255,7 @@ func withType(ctx context.Context, path, cacheDir string, copt convert.Options) 
 	}
 	have := matrixType(g)
 	g.Close()
-	if have == copt.DType {
+	if have == copt.DType || have == "" { // an aesthetic head has no matrices
 		return path, nil
 	}
 	return convert.CachedQuantize(ctx, path, cacheDir, copt)
@@ -232,90 +281,112 @@ func matrixType(g *gguf.File) string {
 	return ""
 }
 
-// readMetadata reads what Go computes with: names, preprocessing and the tokenizer.
-func (m *Model) readMetadata(path string) error {
-	g, err := gguf.Open(path)
-	if err != nil {
-		return err
-	}
-	defer g.Close()
-	m.info = Info{
-		Name: g.Str("general.name"), Reward: g.Str("tia2.reward"), SourceSHA256: g.Str("tia2.source.sha256"),
-		DType: matrixType(g), Pipeline: g.Str("preprocess.pipeline"),
-	}
+// readMetadata reads what Go computes with: names, preprocessing and the tokenizer, or a whole aesthetic head.
+func (m *Model) readMetadata(g *gguf.File) error {
+	m.info = Info{Name: g.Str("general.name"), SourceSHA256: g.Str("tia2.source.sha256"), DType: matrixType(g)}
 	if m.info.DType == "q8_0" {
 		m.info.DType = "int8"
 	}
-	m.preprocess = Preprocess{Pipeline: m.info.Pipeline, Limits: m.opt.Limits}
-	for key, dst := range map[string]*[3]float32{"preprocess.mean": &m.preprocess.Mean, "preprocess.std": &m.preprocess.Std} {
+	arch := g.Str("general.architecture")
+	var err error
+	if m.info.Rewards, err = findRewards(arch, g.Str("tia2.reward")); err != nil {
+		return err
+	}
+	if arch == "aesthetic" {
+		err = m.readHead(g)
+	} else if err = m.readPreprocess(g); err == nil {
+		m.texts, err = newTextReader(g, m.opt)
+	}
+	if err != nil {
+		return err
+	}
+	return m.checkOptions()
+}
+
+// readPreprocess reads the preprocess.* keys of a file.
+func (m *Model) readPreprocess(g *gguf.File) error {
+	p := Preprocess{Pipeline: g.Str("preprocess.pipeline"), Limits: m.opt.Limits}
+	for key, dst := range map[string]*[3]float32{"preprocess.mean": &p.Mean, "preprocess.std": &p.Std} {
 		values, ok := g.Value(key).([]float32)
 		if !ok || len(values) != 3 {
-			return fmt.Errorf("%s: key %s: expected an array of 3 floats", path, key)
+			return fmt.Errorf("key %s: expected an array of 3 floats", key)
 		}
 		copy(dst[:], values)
 	}
 	size, ok := g.Value("preprocess.size").(uint32)
 	if !ok {
-		return fmt.Errorf("%s: key preprocess.size: expected a number", path)
+		return errors.New("key preprocess.size: expected a number")
 	}
-	m.preprocess.Size = int(size)
-	m.info.Mean, m.info.Std = m.preprocess.Mean, m.preprocess.Std
-	if _, err := m.preprocess.spec(); err != nil {
-		return fmt.Errorf("%s: preprocess: %w", path, err)
+	p.Size = int(size)
+	if _, err := p.spec(); err != nil {
+		return fmt.Errorf("preprocess: %w", err)
 	}
-
-	if m.tokenizer, err = fileTokenizer(g); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return checkReward(path, m.info.Reward)
+	m.preprocess = p
+	m.info.Pipeline, m.info.Mean, m.info.Std = p.Pipeline, p.Mean, p.Std
+	return nil
 }
 
-// fileTokenizer makes the tokenizer that a GGUF file describes.
-func fileTokenizer(g *gguf.File) (*tokenizer.Tokenizer, error) {
-	kinds := map[string]string{"open_clip": "clip", "openai": "openai", "hf_clip": "clip-hf"}
-	kind, ok := kinds[g.Str("tokenizer.kind")]
-	if !ok {
-		return nil, fmt.Errorf("key tokenizer.kind is %q: expected open_clip, openai or hf_clip", g.Str("tokenizer.kind"))
+// checkOptions refuses options that the model has no use for.
+func (m *Model) checkOptions() error {
+	itm := slices.ContainsFunc(m.info.Rewards, func(r string) bool { return strings.HasSuffix(r, "_itm") })
+	what, opt := strings.Join(m.info.Rewards, ", "), m.opt
+	switch {
+	case opt.ImageSize != 0 && opt.ImageSize != m.preprocess.Size:
+		return ofKind(ErrInvalid, "image size %d: the model (%s) has %d: expected that, or the checkpoint of a BLIP, which is converted for another size",
+			opt.ImageSize, what, m.preprocess.Size)
+	case opt.Shared:
+	case opt.ITMToken == "enc" && m.texts.enc == 0:
+		return ofKind(ErrInvalid, "ITM token enc: the model (%s) has no [ENC], as BLIP has it: expected cls", what)
+	case opt.ITMOutput == "logit" && !itm:
+		return ofKind(ErrInvalid, "ITM output logit: the model (%s) has no such output: expected a BLIP or BLIP-2", what)
+	case opt.MaxLength != 0 && !m.texts.bert:
+		return ofKind(ErrInvalid, "maximal length of texts %d: the model (%s) has no such choice: expected a BLIP, BLIP-2 or ImageReward", opt.MaxLength, what)
+	case opt.TextCleaning != "" && !m.texts.bert:
+		return ofKind(ErrInvalid, "text cleaning %s: the model (%s) has no such choice: expected a BLIP, BLIP-2 or ImageReward", opt.TextCleaning, what)
 	}
-	merges, ok := g.Value("tokenizer.merges").([]string)
-	if !ok {
-		return nil, errors.New("key tokenizer.merges: expected an array of strings")
-	}
-	return tokenizer.New(kind, tokenizer.Vocabulary{Merges: merges})
-}
-
-func checkReward(path, reward string) error {
-	switch reward {
-	case "clip", "pickscore", "hpsv2":
-		return nil
-	}
-	return fmt.Errorf("%s: key tia2.reward is %q: expected clip, pickscore or hpsv2", path, reward)
+	return nil
 }
 
 // fillInfo adds what C knows about the open model.
-func (m *Model) fillInfo(spec string, device Device) {
+func (m *Model) fillInfo(device Device) {
 	n := m.native.Info()
 	i := &m.info
-	i.Spec, i.Family, i.Device, i.Backend = spec, n.Family, device.Name, device.Backend
-	i.EmbedDim, i.ImageSize, i.Context, i.VocabSize, i.ImageTokens = n.EmbedDim, n.ImageSize, n.Context, n.VocabSize, n.ImageTokens
+	i.Family, i.Device, i.Backend = n.Family, device.Name, device.Backend
+	i.EmbedDim, i.ImageVectors, i.StateWidth, i.PairOutputs = n.EmbedDim, n.ImageVectors, n.StateWidth, n.PairOutputs
+	i.ImageSize, i.Context, i.VocabSize, i.ImageTokens = n.ImageSize, n.Context, n.VocabSize, n.ImageTokens
 	i.LogitScale, i.WeightsBytes = n.LogitScale, n.WeightsBytes
 	i.ImageFLOPs, i.TextFLOPsPerToken, i.TextFLOPsAttention, i.TextFLOPsPooled =
 		n.ImageFLOPs, n.TextFLOPsPerToken, n.TextFLOPsAttention, n.TextFLOPsPooled
+	m.texts.fit(n.Context)
 }
 
-// checkAgreement refuses a file whose tokenizer or preprocessing does not fit its encoders.
-func (m *Model) checkAgreement(path string) error {
-	var err error
+// checkAgreement refuses a file whose tokenizer, preprocessing or reward does not fit its encoders.
+func (m *Model) checkAgreement() error {
+	i, family := &m.info, m.info.Family
+	outputs := 0
+	for _, r := range i.Rewards {
+		switch {
+		case kindOf(r) == ofEmbeddings && i.EmbedDim == 0:
+			return fmt.Errorf("key %s.embed_dim is 0: expected embeddings, for %s", family, r)
+		case r == "imagereward":
+			outputs = 1
+		case kindOf(r) == ofPairs:
+			outputs = 2
+		}
+	}
 	switch {
-	case m.preprocess.Size != m.info.ImageSize:
-		err = fmt.Errorf("%s: key preprocess.size is %d: expected %d, as clip.vision.image_size", path, m.preprocess.Size, m.info.ImageSize)
-	case m.tokenizer.Size() > m.info.VocabSize:
-		err = fmt.Errorf("%s: the tokenizer has %d tokens: expected at most %d, as clip.text.vocab_size", path, m.tokenizer.Size(), m.info.VocabSize)
+	case m.preprocess.Size != i.ImageSize:
+		return fmt.Errorf("key preprocess.size is %d: expected %d, as %s.vision.image_size", m.preprocess.Size, i.ImageSize, family)
+	case m.texts.tokenizer.Size() > i.VocabSize:
+		return fmt.Errorf("the tokenizer has %d tokens: expected at most %d, as %s.text.vocab_size", m.texts.tokenizer.Size(), i.VocabSize, family)
+	case int(m.texts.enc) >= i.VocabSize:
+		return fmt.Errorf("key tokenizer.enc is %d: expected less than %d, as %s.text.vocab_size", m.texts.enc, i.VocabSize, family)
+	case i.PairOutputs != outputs:
+		return fmt.Errorf("key %s.pair_outputs is %d: expected %d, for %s", family, i.PairOutputs, outputs, strings.Join(i.Rewards, ", "))
+	case m.texts.bert != !i.causal():
+		return fmt.Errorf("key tokenizer.kind: the tokenizer does not fit a %s", family)
 	}
-	if err != nil {
-		m.native.Close()
-	}
-	return err
+	return nil
 }
 
 // findDevice resolves Options.Backend.

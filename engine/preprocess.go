@@ -82,6 +82,17 @@ func (p Preprocess) F32(data []byte) ([]float32, error) {
 // values returns how many values the pixels of a picture are.
 func (p Preprocess) values() int { return 3 * p.Size * p.Size }
 
+// pixels is equal for preprocessings that make the same pixels: those of bytes know neither mean nor std.
+func (p Preprocess) pixels() Preprocess {
+	if !p.isFloat() {
+		p.Mean, p.Std = [3]float32{}, [3]float32{}
+	}
+	if p.Pipeline == "open_clip" {
+		p.Pipeline = "openai"
+	}
+	return p
+}
+
 // isFloat tells whether the pipeline makes no bytes.
 func (p Preprocess) isFloat() bool { return p.Pipeline == "hpsv2" }
 

@@ -82,7 +82,7 @@ func TestRewardScale(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := rewards[0]
-		if len(rewards) != 1 || r.Name != reward || m.Info().Reward != reward || r.Images != len(images) || r.Texts != len(demoTexts) {
+		if len(rewards) != 1 || r.Name != reward || m.Info().Rewards[0] != reward || r.Images != len(images) || r.Texts != len(demoTexts) {
 			t.Fatalf("%s: rewards %+v, info %+v", reward, rewards, m.Info())
 		}
 		for k, got := range r.Scores {

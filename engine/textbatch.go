@@ -10,41 +10,46 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine/internal/embedcache"
 )
 
-// The text towers are causal: what a token becomes depends on the tokens before it alone. So a batch of texts is
+// CLIP's text towers are causal: what a token becomes depends on the tokens before it alone. So a batch of texts is
 // computed as a prefix tree, a node for each distinct prefix, and costs as many nodes, not as many texts. Texts that are
-// neighbours in the order of their ids share the most: the texts of a call are sorted, and the row is cut by nodes.
+// neighbours in the order of their ids share the most: the texts of a call are sorted, and the row is cut by nodes. BERT's
+// texts share nothing: there each token is a node.
 
 const (
 	// textNodesMax is the most nodes of a batch, whatever the options say: more take memory and gain nothing.
 	textNodesMax = 1 << 14
 	// deviceTextNodesMax is the same on devices other than the CPU: there attention costs the square of a batch's nodes.
 	deviceTextNodesMax = 512
+	// fullText is the most tokens that a text counts as where a batch is said in texts: BERT's context is 512, its texts are
+	// about as long as CLIP's.
+	fullText = 77
 )
 
-// textBudget returns how many nodes a batch of texts may have: as many as `batch` texts that fill the context and share
-// nothing, up to what is good on the device. A text that fills the context always fits.
-func textBudget(batch, context int, cpu bool) int {
+// textBudget returns how many nodes a batch of texts may have: as many as `batch` full texts that share nothing, up to
+// what is good on the device. length is that of the longest text, which always fits.
+func textBudget(batch, length int, cpu bool) int {
 	most := textNodesMax
 	if !cpu {
 		most = deviceTextNodesMax
 	}
-	return max(context, min(min(batch, most)*context, most))
+	return max(length, min(min(batch, most)*min(length, fullText), most))
 }
 
 // textPlan is the order in which the distinct texts of a call are encoded. Its slices are kept for the next call.
 type textPlan struct {
-	texts [][]int32 // [items] ids of each, to the one it is pooled at
+	texts [][]int32 // [items] ids of each; of CLIP's to the one it is pooled at
 	order []int     // [items] sorted by their ids, so equal texts stand together
 	start []int     // [n+1] distinct text k is that of the items order[start[k]:start[k+1]]
 	lcp   []int     // [n] tokens that text k shares with text k-1
 	fresh []int     // [n+1] sum of the tokens that the texts before k do not share with the one before them
 }
 
-// reset plans the texts given by ids. What follows a text's first eot is left out.
+// reset plans the texts given by ids. What follows a text's first eot is left out, and what texts begin with alike is one
+// node; with an eot of -1, for BERT, neither is so.
 func (p *textPlan) reset(ids [][]int32, eot int32) {
 	p.texts, p.order = p.texts[:0], p.order[:0]
 	for i, text := range ids {
-		if end := slices.Index(text, eot); end >= 0 {
+		if end := slices.Index(text, eot); eot >= 0 && end >= 0 {
 			text = text[:end+1]
 		}
 		p.texts, p.order = append(p.texts, text), append(p.order, i)
@@ -59,6 +64,9 @@ func (p *textPlan) reset(ids [][]int32, eot int32) {
 		shared := sharedPrefix(before, text)
 		if at > 0 && shared == len(text) && shared == len(before) {
 			continue
+		}
+		if eot < 0 {
+			shared = 0
 		}
 		p.start, p.lcp = append(p.start, at), append(p.lcp, shared)
 		p.fresh = append(p.fresh, p.fresh[len(p.fresh)-1]+len(text)-shared)

@@ -156,6 +156,49 @@ func TestTextPlanOverBudget(t *testing.T) {
 	}
 }
 
+// BERT's texts share nothing and are not cut: a batch is as large as its distinct texts.
+func TestTextPlanOfBERT(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	var p textPlan
+	for range 200 {
+		ids := randomTexts(rng, rng.IntN(200))
+		p.reset(ids, -1)
+		seen := map[string]bool{}
+		total := 0
+		for _, text := range ids {
+			if key := fmt.Sprint(text); !seen[key] {
+				seen[key] = true
+				total += len(text)
+			}
+		}
+		if p.distinct() != len(seen) || p.distinct() > 0 && p.nodes(0, p.distinct()) != total {
+			t.Fatalf("%d distinct texts of %d tokens, want %d of %d", p.distinct(), p.nodes(0, p.distinct()), len(seen), total)
+		}
+		planned := 0
+		budget := 30 + rng.IntN(100)
+		for from := 0; from < p.distinct(); {
+			to := p.end(from, budget)
+			sum := 0
+			for k := from; k < to; k++ {
+				sum += len(p.text(k))
+				for _, item := range p.items(k) {
+					planned++
+					if !slices.Equal(ids[item], p.text(k)) {
+						t.Fatalf("item %d with ids %v is planned as %v", item, ids[item], p.text(k))
+					}
+				}
+			}
+			if sum != p.nodes(from, to) || sum > budget && to > from+1 || to <= from {
+				t.Fatalf("texts %d to %d have %d tokens, %d nodes; the budget is %d", from, to, sum, p.nodes(from, to), budget)
+			}
+			from = to
+		}
+		if planned != len(ids) {
+			t.Fatalf("%d of %d items are planned", planned, len(ids))
+		}
+	}
+}
+
 func TestTextBudget(t *testing.T) {
 	for _, tt := range []struct {
 		batch, context int
@@ -164,6 +207,7 @@ func TestTextBudget(t *testing.T) {
 	}{
 		{32, 77, true, 2464}, {1, 77, true, 77}, {1000, 77, true, textNodesMax}, {1 << 40, 77, true, textNodesMax},
 		{32, 77, false, 512}, {4, 77, false, 308}, {1, 77, false, 77}, {32, 600, false, 600},
+		{32, 35, true, 1120}, {32, 512, true, 2464}, {1, 512, true, 512}, {400, 512, true, textNodesMax},
 	} {
 		if got := textBudget(tt.batch, tt.context, tt.cpu); got != tt.want {
 			t.Errorf("batch %d, context %d, CPU %t: %d nodes, want %d", tt.batch, tt.context, tt.cpu, got, tt.want)

@@ -27,6 +27,9 @@ type Embeddings struct {
 // Row returns the i-th vector. It shares memory with e.
 func (e Embeddings) Row(i int) []float32 { return e.Data[i*e.Dim : (i+1)*e.Dim : (i+1)*e.Dim] }
 
+// Pair is one picture with one text, by their places in a call.
+type Pair struct{ Image, Text int }
+
 // Pixels are N preprocessed pictures of side S: set one of U8, [N, S, S, 3], or F32, normalised [N, 3, S, S].
 type Pixels struct {
 	N   int
@@ -36,7 +39,7 @@ type Pixels struct {
 
 // Reward holds one reward of every image for every text: f32 [Images, Texts].
 type Reward struct {
-	Name          string // "clip", "pickscore" or "hpsv2"
+	Name          string // one of Info.Rewards: "clip", "blip_itm", ...
 	Images, Texts int
 	Scores        []float32 // Scores[i*Texts+t]; a row of NaN where image i could not be read
 }
@@ -85,18 +88,22 @@ func SplitItemErrors(err error) (ItemErrors, error) {
 
 // Info describes an open model. FLOPs count a multiply and an add as two.
 type Info struct {
-	Spec         string // as given to Open
-	Name         string // general.name of the GGUF file
-	Family       string // "clip"
-	Reward       string // name of its reward: "clip", "pickscore", "hpsv2"
-	Device       string // ggml's name: "CPU", "Vulkan0"
-	Backend      string // "cpu", "vulkan", "cuda", "metal"
-	DType        string // of its matrices: "f32", "f16", "bf16", "int8"
-	SourceSHA256 string // of the checkpoint that it was converted from
+	Spec         string   // as given to Open
+	Name         string   // general.name of the GGUF file
+	Family       string   // "clip", "blip", "blip2", "aesthetic"
+	Rewards      []string // what Score gives, in its order, see there
+	Device       string   // ggml's name: "CPU", "Vulkan0"
+	Backend      string   // "cpu", "vulkan", "cuda", "metal"
+	DType        string   // of its matrices: "f32", "f16", "bf16", "int8"
+	SourceSHA256 string   // of the checkpoint that it was converted from
 
-	EmbedDim, ImageSize, Context, VocabSize, ImageTokens int
-	LogitScale                                           float32 // already exp()-ed
-	WeightsBytes                                         uint64  // on the device
+	EmbedDim                                   int // D; 0: no embeddings (ImageReward). Of an aesthetic head: of the embeddings that it takes
+	ImageVectors                               int // embeddings of a picture: 1; BLIP-2: one for each query
+	StateWidth                                 int // of the ImageTokens states of a picture that pairs are computed from; 0: no cross encoder
+	PairOutputs                                int // values of a pair: 2 logits (no match, match), ImageReward 1; 0: no cross encoder
+	ImageSize, Context, VocabSize, ImageTokens int
+	LogitScale                                 float32 // already exp()-ed; 1 where the model has none
+	WeightsBytes                               uint64  // on the device
 
 	ImageFLOPs         float64 // of one image
 	TextFLOPsPerToken  float64 // one text of T tokens: T*PerToken + T*T*Attention + Pooled
@@ -107,8 +114,16 @@ type Info struct {
 	Mean, Std [3]float32
 }
 
-// TextFLOPs returns the cost of texts in one batch, each given by its ids up to the one it is pooled at: a prefix that
-// texts share is computed once. Several batches cost a little more, for what they share with each other.
+// HasEmbeddings tells whether the model embeds pictures and texts: ImageReward and aesthetic heads only score.
+func (i Info) HasEmbeddings() bool { return i.EmbedDim > 0 && i.Family != "aesthetic" }
+
+// causal tells whether what a token of a text becomes depends on the tokens before it alone, as CLIP has it; BERT's sees
+// the whole text.
+func (i Info) causal() bool { return i.Family != "blip" && i.Family != "blip2" }
+
+// TextFLOPs returns the cost of texts in one batch, each given by its ids up to the one it is pooled at. Equal texts are
+// computed once, and so is, in a CLIP, a prefix that texts share. Several batches of a CLIP cost a little more, for what
+// they share with each other.
 func (i Info) TextFLOPs(texts [][]int32) float64 {
 	var sum float64
 	var before []int32
@@ -117,11 +132,12 @@ func (i Info) TextFLOPs(texts [][]int32) float64 {
 		if k > 0 && shared == len(text) && shared == len(before) {
 			continue // the same text again
 		}
-		// The d-th token of a text attends to d tokens: 1 + 3 + ... + (2T-1) = T*T.
-		for d := shared + 1; d <= len(text); d++ {
-			sum += i.TextFLOPsPerToken + float64(2*d-1)*i.TextFLOPsAttention
+		if !i.causal() {
+			shared = 0
 		}
-		sum += i.TextFLOPsPooled
+		// The first n tokens of a causal text attend to 1 + 3 + ... + (2n-1) = n*n, as n tokens that see each other.
+		n, old := float64(len(text)), float64(shared)
+		sum += (n-old)*i.TextFLOPsPerToken + (n*n-old*old)*i.TextFLOPsAttention + i.TextFLOPsPooled
 		before = text
 	}
 	return sum

@@ -21,6 +21,11 @@ func TestTextFLOPs(t *testing.T) {
 		{"two tokens shared", [][]int32{{1, 5, 9}, {1, 5, 8}}, 4*100 + (1+3+5+5)*2 + 2*7},
 		{"not in order, one a prefix", [][]int32{{1, 5, 9}, {0}, {1, 5}}, 4*100 + (1+3+5+1)*2 + 3*7},
 	}
+	bert := info
+	bert.Family = "blip"
+	if got, want := bert.TextFLOPs([][]int32{{1, 5, 9}, {1, 5, 8}, {1, 5, 9}}), 2*(3*100.+3*3*2+7); got != want {
+		t.Errorf("BERT's texts share nothing: %g FLOPs, want %g", got, want)
+	}
 	for _, tt := range tests {
 		if got := info.TextFLOPs(tt.texts); got != tt.want {
 			t.Errorf("%s: %g FLOPs, want %g", tt.name, got, tt.want)

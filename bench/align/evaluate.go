@@ -3,6 +3,7 @@ package align
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/gonum/stat"
@@ -21,7 +22,8 @@ type Options struct {
 	Scale      float64            // softmax scale of the protocol fixed; 0 stands for textnorm.DefaultScale
 	Penalty    *float64           // penalty of textnorm_ur under the protocol fixed; nil stands for textnorm.DefaultPenalty
 	MinMax     textnorm.MinMax    // default textnorm.PerImage
-	Members    []string           // rewards of the ensembles; default all whose value depends on the text
+	Rewards    []string           // those to evaluate; default all that have scores
+	Members    []string           // those of the ensembles; default all evaluated ones whose value depends on the text
 	Resampling metrics.Resampling // of intervals and tests
 }
 
@@ -60,14 +62,40 @@ func (o Options) settings() Settings {
 	return s
 }
 
+// CheckRewards refuses Rewards and Members that name a reward twice or one that is not among have.
+func (o Options) CheckRewards(have []string) error {
+	if err := checkNames("reward to evaluate", o.Rewards, have); err != nil {
+		return err
+	}
+	if len(o.Rewards) > 0 {
+		have = o.Rewards
+	}
+	return checkNames("member of the ensembles", o.Members, have)
+}
+
+func checkNames(what string, names, have []string) error {
+	for i, name := range names {
+		if !slices.Contains(have, name) {
+			return fmt.Errorf("%s %q: expected some of %s", what, name, strings.Join(have, ", "))
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("%s %q: it is named twice", what, name)
+		}
+	}
+	return nil
+}
+
 // Evaluate compares the scores with the labels of every set that has scores. What cannot be evaluated (prompts and
 // images without scores, prompts of one class) is said in the notes of the report. It is an error if no set has scores,
-// or an option is out of its range (textnorm.ErrOption).
+// an option names a reward that has none, or an option is out of its range (textnorm.ErrOption).
 //
 // The same arguments give the same report, bit for bit.
 func Evaluate(sets []*tia2.Set, scores *tia2.Scores, opt Options) (*Report, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
+		return nil, err
+	}
+	if err := opt.CheckRewards(scores.Rewards()); err != nil {
 		return nil, err
 	}
 	report := &Report{Settings: opt.settings()}
@@ -122,7 +150,7 @@ func note(notes []string, names []string, what string) []string {
 }
 
 func evaluateSet(set *tia2.Set, scores *tia2.Scores, opt Options) (*SetReport, error) {
-	d := gather(set, scores)
+	d := gather(set, scores, opt.Rewards)
 	all, err := d.allSeries(opt)
 	if err != nil {
 		return nil, err

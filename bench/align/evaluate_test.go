@@ -307,6 +307,88 @@ func add(t *testing.T, s *tia2.Scores, line tia2.Line) {
 	}
 }
 
+// everyReward are the names of all rewards of the engine. The last one looks at the picture alone.
+var everyReward = []string{"blip2_itc", "blip2_itm", "blip_itc", "blip_itm", "clip", "hpsv2", "imagereward", "pickscore", "aesthetic"}
+
+// scoresOf returns made-up scores of every reward for a set.
+func scoresOf(t testing.TB, set *tia2.Set) *tia2.Scores {
+	t.Helper()
+	scores := tia2.NewScores()
+	for p, prompt := range set.Prompts {
+		texts := prompt.Texts()
+		for i, image := range prompt.Images {
+			rewards := map[string][]float64{}
+			for k, name := range everyReward {
+				values := make([]float64, len(texts))
+				for text := range texts {
+					code := uint64(k)<<40 + uint64(p)*1_000_000 + uint64(i)*1000
+					if name != "aesthetic" {
+						code += uint64(text)
+					}
+					values[text] = hashed(code)
+				}
+				rewards[name] = values
+			}
+			if err := scores.Add(tia2.Line{Image: image.Name, Prompt: prompt.Caption, Texts: texts, Rewards: rewards}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return scores
+}
+
+// All rewards, TextNorm of each, and the ensembles: of all rewards, or of those that are chosen.
+func TestEveryReward(t *testing.T) {
+	set := smallSet(t)
+	scores := scoresOf(t, set)
+	names := func(opt Options) []string {
+		t.Helper()
+		opt.Resampling = few
+		report, err := Evaluate([]*tia2.Set{set}, scores, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range report.Sets[0].Rewards {
+			names = append(names, r.Name)
+		}
+		return names
+	}
+	all := append([]string{"aesthetic"}, everyReward[:8]...)
+	for _, name := range everyReward[:8] {
+		all = append(all, name+"_textnorm")
+	}
+	all = append(all, "textnorm_mean", "textnorm_ur")
+	for _, c := range []struct {
+		opt  Options
+		want []string
+	}{
+		{Options{}, all},
+		{Options{Members: []string{"pickscore", "imagereward"}}, all},
+		{Options{Rewards: []string{"pickscore", "clip"}}, []string{"clip", "pickscore", "clip_textnorm", "pickscore_textnorm", "textnorm_mean", "textnorm_ur"}},
+		{Options{Rewards: []string{"aesthetic", "clip"}}, []string{"aesthetic", "clip", "clip_textnorm"}},
+		{Options{Rewards: []string{"clip", "hpsv2"}, Members: []string{"hpsv2"}}, []string{"clip", "hpsv2", "clip_textnorm", "hpsv2_textnorm"}},
+	} {
+		if diff := cmp.Diff(c.want, names(c.opt)); diff != "" {
+			t.Errorf("%+v (-want +got):\n%s", c.opt, diff)
+		}
+	}
+	// The ensemble of chosen members is that of a file with these alone.
+	ensemble := func(opt Options) Figures {
+		t.Helper()
+		opt.Resampling = few
+		report, err := Evaluate([]*tia2.Set{set}, scores, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return report.Sets[0].Reward("textnorm_ur").Mean
+	}
+	two := []string{"imagereward", "pickscore"}
+	if a, b, c := ensemble(Options{Members: two}), ensemble(Options{Rewards: two}), ensemble(Options{}); a != b || a == c {
+		t.Errorf("textnorm_ur of two members: %v, of two rewards: %v, of all: %v", a, b, c)
+	}
+}
+
 func TestBestOfNOfReport(t *testing.T) {
 	set := smallSet(t)
 	report, err := Evaluate([]*tia2.Set{set}, madeUp(t, set), Options{Resampling: few})
@@ -348,8 +430,16 @@ func TestEvaluateErrors(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrOption", c.name, err)
 		}
 	}
-	if _, err := Evaluate([]*tia2.Set{set}, scores, Options{Members: []string{"a", "c"}}); err == nil || !strings.Contains(err.Error(), `"c"`) {
-		t.Errorf("member: got %v", err)
+	for want, opt := range map[string]Options{
+		`member of the ensembles "c": expected some of a, b`: {Members: []string{"a", "c"}},
+		`member of the ensembles "b": expected some of a`:    {Rewards: []string{"a"}, Members: []string{"b"}},
+		`member of the ensembles "a": it is named twice`:     {Members: []string{"a", "a"}},
+		`reward to evaluate "c": expected some of a, b`:      {Rewards: []string{"c"}},
+		`reward to evaluate "b": it is named twice`:          {Rewards: []string{"b", "b"}},
+	} {
+		if _, err := Evaluate([]*tia2.Set{set}, scores, opt); err == nil || err.Error() != want {
+			t.Errorf("%+v: got %v, want %s", opt, err, want)
+		}
 	}
 	if _, err := Evaluate([]*tia2.Set{set}, tia2.NewScores(), Options{}); err == nil || !strings.Contains(err.Error(), "small") {
 		t.Errorf("no scores: got %v", err)

@@ -15,15 +15,18 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// palette is that of Okabe and Ito, which people with colour blindness can tell apart, without its yellow.
+// palette is that of Okabe and Ito, which people with colour blindness can tell apart, without its yellow, and for more
+// rewards than six four dark ones of Paul Tol's.
 var palette = []color.Color{
 	color.RGBA{0, 114, 178, 255}, color.RGBA{213, 94, 0, 255}, color.RGBA{0, 158, 115, 255},
 	color.RGBA{204, 121, 167, 255}, color.RGBA{86, 180, 233, 255}, color.RGBA{230, 159, 0, 255},
+	color.RGBA{136, 34, 85, 255}, color.RGBA{153, 153, 51, 255}, color.RGBA{51, 34, 136, 255}, color.RGBA{68, 170, 153, 255},
 }
 
 const (
 	panelWidth  = 11 * vg.Centimeter
-	panelHeight = 8 * vg.Centimeter
+	panelHeight = 8 * vg.Centimeter // at least: a long legend makes it higher
+	legendLine  = 5.2 * vg.Millimeter
 	legendWidth = 5.5 * vg.Centimeter
 	margin      = 3 * vg.Millimeter
 )
@@ -35,16 +38,16 @@ func (r *Report) WritePlot(w io.Writer, format string) error {
 	if len(r.Sets) == 0 {
 		return fmt.Errorf("a report without sets has nothing to draw")
 	}
-	width := panelWidth*vg.Length(len(r.Sets)) + legendWidth
+	width, height := panelWidth*vg.Length(len(r.Sets))+legendWidth, max(panelHeight, legendLine*vg.Length(r.curves()))
 	var canvas interface {
 		vg.CanvasSizer
 		io.WriterTo
 	}
 	switch format {
 	case "svg":
-		canvas = vgsvg.New(width, panelHeight)
+		canvas = vgsvg.New(width, height)
 	case "png":
-		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, panelHeight), vgimg.UseDPI(160))}
+		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(160))}
 	default:
 		return fmt.Errorf(`plot format %q: want "svg" or "png"`, format)
 	}
@@ -69,6 +72,17 @@ func (r *Report) WritePlot(w io.Writer, format string) error {
 	key.Draw(draw.Crop(whole, width-legendWidth+margin, -margin, margin, -2*margin))
 	_, err := canvas.WriteTo(w)
 	return err
+}
+
+// curves counts the lines of the legend.
+func (r *Report) curves() int {
+	names := map[string]bool{"ideal": true, "random": true}
+	for _, s := range r.Sets {
+		for _, reward := range s.Rewards {
+			names[reward.Name] = true
+		}
+	}
+	return len(names)
 }
 
 func textFont(points float64) font.Font {

@@ -11,32 +11,19 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine"
 )
 
-// Scorer gives one or more rewards for all pairs of images and texts; *engine.Model is one. Images that fail are NaN and
-// named in an engine.ItemErrors; any other error ends the run.
+// Column is one reward of a model, as a file of scores has it.
+type Column struct {
+	Reward string // its name in the file
+	Model  string // what computes it: weights, number type and whatever else its value depends on
+}
+
+// Scorer scores with one model or several, which share the work on a picture; *Models is one.
 type Scorer interface {
-	Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error)
-}
-
-// informed is a Scorer that knows before its first image what it computes.
-type informed interface{ Info() engine.Info }
-
-// Rename returns a Scorer whose single reward has another name, so that two models of one kind fit into one file.
-func Rename(s Scorer, reward string) Scorer { return &renamed{s, reward} }
-
-type renamed struct {
-	Scorer
-	reward string
-}
-
-func (r *renamed) Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error) {
-	rewards, err := r.Scorer.Score(ctx, images, texts)
-	if len(rewards) > 1 {
-		return nil, fmt.Errorf("a model with %d rewards cannot be renamed to %s", len(rewards), r.reward)
-	}
-	for i := range rewards {
-		rewards[i].Name = r.reward
-	}
-	return rewards, err
+	// Columns returns the rewards of each model. The list and the names stay the same.
+	Columns() [][]Column
+	// Score gives the rewards of the models with these indexes, in their order, for all pairs of images and texts. Images
+	// that fail are NaN and named in an engine.ItemErrors; any other error ends the run.
+	Score(ctx context.Context, models []int, images []engine.Image, texts []string) ([]engine.Reward, error)
 }
 
 // ScoreOptions of [ScoreSet].
@@ -53,15 +40,16 @@ type ScoreSummary struct {
 }
 
 // ScoreSet scores every image of the set against its prompt and contrastive prompts with every model, prompt by prompt,
-// and writes the lines to w, flushed after each prompt. Rewards that w has already are not computed again, so a run
-// that was ended goes on where it stopped. An image that fails is in the summary and costs only itself.
+// and writes the lines to w, flushed after each prompt. Models whose rewards w has already do not run again, so a run
+// that was ended goes on where it stopped. Those that an image lacks run in one call, which reads it once. An image that
+// fails is in the summary and costs only itself.
 //
 // The error is that which ended the run: ctx.Err() after cancellation, a failed write, a model that could do nothing, a
 // file whose rewards are of other texts or another model. What was finished is in w in any case; the caller commits or
 // closes it.
-func ScoreSet(ctx context.Context, set *tia2.Set, models []Scorer, w *tia2.ScoreWriter, opt ScoreOptions) (ScoreSummary, error) {
-	run, err := newScoreRun(set, models, w)
-	if err != nil {
+func ScoreSet(ctx context.Context, set *tia2.Set, models Scorer, w *tia2.ScoreWriter, opt ScoreOptions) (ScoreSummary, error) {
+	run := &scoreRun{set: set, models: models, columns: models.Columns(), out: w}
+	if err := run.checkColumns(); err != nil {
 		return ScoreSummary{}, err
 	}
 	total, done := 0, 0
@@ -89,69 +77,33 @@ func ScoreSet(ctx context.Context, set *tia2.Set, models []Scorer, w *tia2.Score
 
 type scoreRun struct {
 	set     *tia2.Set
-	models  []*modelRun
+	models  Scorer
+	columns [][]Column // of models
 	out     *tia2.ScoreWriter
 	summary ScoreSummary
 
 	promptFailures int // len(summary.Failed) before the current prompt
 }
 
-// modelRun is a model with what is known of it.
-type modelRun struct {
-	Scorer
-	rewards  []string // names of its rewards; empty until its first answer if it does not say before
-	identity string   // which weights and number type computed them; "" if it does not say
-}
-
-func newScoreRun(set *tia2.Set, models []Scorer, w *tia2.ScoreWriter) (*scoreRun, error) {
-	run := &scoreRun{set: set, out: w}
-	for _, m := range models {
-		r := &modelRun{Scorer: m}
-		inner, name := m, ""
-		if alias, ok := m.(*renamed); ok {
-			inner, name = alias.Scorer, alias.reward
-		}
-		if i, ok := inner.(informed); ok {
-			info := i.Info()
-			if name == "" {
-				name = info.Reward
+// checkColumns refuses a name that two models give, and a reward that the file has of another model.
+func (r *scoreRun) checkColumns() error {
+	seen := map[string]bool{}
+	for _, columns := range r.columns {
+		for _, c := range columns {
+			if seen[c.Reward] {
+				return fmt.Errorf("two models give the reward %s: score them into separate files", c.Reward)
 			}
-			r.identity = identity(info)
-		}
-		run.models = append(run.models, r)
-		if name == "" {
-			continue
-		}
-		if err := run.learn(r, []string{name}); err != nil {
-			return nil, err
-		}
-	}
-	return run, nil
-}
-
-// identity tells two models apart whose scores must not be mixed in one file.
-func identity(info engine.Info) string {
-	sum := info.SourceSHA256
-	return fmt.Sprintf("%s sha256:%s %s", info.Name, sum[:min(16, len(sum))], info.DType)
-}
-
-// learn notes which rewards a model gives, and refuses a name that another one has.
-func (r *scoreRun) learn(m *modelRun, rewards []string) error {
-	for _, name := range rewards {
-		for _, other := range r.models {
-			for _, taken := range other.rewards {
-				if other != m && taken == name {
-					return fmt.Errorf("two models give the reward %s: rename one or score them into separate files", name)
-				}
+			seen[c.Reward] = true
+			if have := r.out.Scores().Model(c.Reward); have != "" && c.Model != "" && have != c.Model {
+				return fmt.Errorf("the file has the reward %s of another model, %s: this one is %s", c.Reward, have, c.Model)
 			}
 		}
-		if have := r.out.Scores().Model(name); have != "" && m.identity != "" && have != m.identity {
-			return fmt.Errorf("the file has the reward %s of another model, %s: this one is %s", name, have, m.identity)
-		}
 	}
-	m.rewards = rewards
 	return nil
 }
+
+// group are images of a prompt that lack the rewards of the same models.
+type group struct{ models, images []int }
 
 // prompt scores the images of one prompt that lack a reward, and writes their lines.
 func (r *scoreRun) prompt(ctx context.Context, p tia2.Prompt) error {
@@ -160,40 +112,21 @@ func (r *scoreRun) prompt(ctx context.Context, p tia2.Prompt) error {
 		return errors.New("the file has its scores for other contrastive prompts")
 	}
 	r.promptFailures = len(r.summary.Failed)
+	groups, complete := r.groups(p)
+	r.summary.Resumed += complete
 	lines := make([]map[string][]float64, len(p.Images))
-	models := map[string]string{}
 	var failure error
-	for _, m := range r.models {
-		todo := r.missing(p, m)
-		if len(todo) == 0 {
-			continue
-		}
-		if failure = r.score(ctx, p, texts, m, todo, lines); failure != nil {
-			break // after writing what the models before it found
-		}
-		for _, name := range m.rewards {
-			if m.identity != "" {
-				models[name] = m.identity
-			}
+	for _, g := range groups {
+		if failure = r.score(ctx, p, texts, g, lines); failure != nil {
+			break // after writing what was found before
 		}
 	}
 	for i, rewards := range lines {
 		if len(rewards) == 0 {
-			if r.complete(p, p.Images[i].Name) {
-				r.summary.Resumed++
-			}
 			continue
 		}
 		r.summary.Scored++
-		line := tia2.Line{Image: p.Images[i].Name, Prompt: p.Caption, Texts: texts, Rewards: rewards}
-		for name := range rewards {
-			if models[name] != "" {
-				if line.Models == nil {
-					line.Models = map[string]string{}
-				}
-				line.Models[name] = models[name]
-			}
-		}
+		line := tia2.Line{Image: p.Images[i].Name, Prompt: p.Caption, Texts: texts, Rewards: rewards, Models: r.modelsOf(rewards)}
 		if err := r.out.Write(line); err != nil {
 			return errors.Join(failure, err)
 		}
@@ -201,44 +134,58 @@ func (r *scoreRun) prompt(ctx context.Context, p tia2.Prompt) error {
 	return failure
 }
 
-// missing returns the indexes of the images that lack a reward of the model.
-func (r *scoreRun) missing(p tia2.Prompt, m *modelRun) []int {
-	var todo []int
+// modelsOf returns what computed the rewards of a line, nil if no model says.
+func (r *scoreRun) modelsOf(rewards map[string][]float64) map[string]string {
+	var models map[string]string
+	for _, c := range slices.Concat(r.columns...) {
+		if rewards[c.Reward] == nil || c.Model == "" {
+			continue
+		}
+		if models == nil {
+			models = map[string]string{}
+		}
+		models[c.Reward] = c.Model
+	}
+	return models
+}
+
+// groups returns the images of a prompt that lack a reward, and the number of those that lack none.
+func (r *scoreRun) groups(p tia2.Prompt) (groups []group, complete int) {
 	for i, image := range p.Images {
-		if !r.has(p, image.Name, m) {
-			todo = append(todo, i)
+		lacking := r.lacking(p, image.Name)
+		if len(lacking) == 0 {
+			complete++
+			continue
 		}
+		at := slices.IndexFunc(groups, func(g group) bool { return slices.Equal(g.models, lacking) })
+		if at < 0 {
+			at, groups = len(groups), append(groups, group{models: lacking})
+		}
+		groups[at].images = append(groups[at].images, i)
 	}
-	return todo
+	return groups, complete
 }
 
-func (r *scoreRun) has(p tia2.Prompt, image string, m *modelRun) bool {
-	s := r.out.Scores().Prompt(p.Caption)
-	if s == nil || len(m.rewards) == 0 {
-		return false
+// lacking returns the models of which an image lacks a reward.
+func (r *scoreRun) lacking(p tia2.Prompt, image string) []int {
+	var have map[string][]float64
+	if s := r.out.Scores().Prompt(p.Caption); s != nil {
+		have = s.Images[image]
 	}
-	for _, name := range m.rewards {
-		if s.Images[image][name] == nil {
-			return false
+	var models []int
+	for m, columns := range r.columns {
+		if slices.ContainsFunc(columns, func(c Column) bool { return have[c.Reward] == nil }) {
+			models = append(models, m)
 		}
 	}
-	return true
+	return models
 }
 
-func (r *scoreRun) complete(p tia2.Prompt, image string) bool {
-	for _, m := range r.models {
-		if !r.has(p, image, m) {
-			return false
-		}
-	}
-	return true
-}
-
-// score adds the rewards of one model for the images todo to lines.
-func (r *scoreRun) score(ctx context.Context, p tia2.Prompt, texts []string, m *modelRun, todo []int, lines []map[string][]float64) error {
-	images := make([]engine.Image, 0, len(todo))
-	index := make([]int, 0, len(todo)) // of images in p.Images
-	for _, i := range todo {
+// score adds the rewards of a group to lines.
+func (r *scoreRun) score(ctx context.Context, p tia2.Prompt, texts []string, g group, lines []map[string][]float64) error {
+	images := make([]engine.Image, 0, len(g.images))
+	index := make([]int, 0, len(g.images)) // of images in p.Images
+	for _, i := range g.images {
 		image, err := r.image(p.Images[i].Name)
 		if err != nil {
 			r.fail(i, p.Images[i].Name, err)
@@ -249,7 +196,7 @@ func (r *scoreRun) score(ctx context.Context, p tia2.Prompt, texts []string, m *
 	if len(images) == 0 {
 		return nil
 	}
-	rewards, err := m.Score(ctx, images, texts)
+	rewards, err := r.models.Score(ctx, g.models, images, texts)
 	failed, err := engine.SplitItemErrors(err)
 	if err != nil {
 		return err
@@ -260,23 +207,35 @@ func (r *scoreRun) score(ctx context.Context, p tia2.Prompt, texts []string, m *
 		}
 		r.fail(index[f.Index], p.Images[index[f.Index]].Name, f.Err)
 	}
-	return r.collect(p, m, rewards, index, len(texts), lines)
+	if err := r.checkAnswer(g.models, rewards, len(index), len(texts)); err != nil {
+		return err
+	}
+	r.collect(p, rewards, index, len(texts), lines)
+	return nil
 }
 
-// collect checks the shape of a model's answer and copies its finite rows.
-func (r *scoreRun) collect(p tia2.Prompt, m *modelRun, rewards []engine.Reward, index []int, texts int, lines []map[string][]float64) error {
-	names := make([]string, len(rewards))
-	for k, reward := range rewards {
-		if reward.Images != len(index) || reward.Texts != texts || len(reward.Scores) != len(index)*texts {
-			return fmt.Errorf("reward %s has %d x %d scores, want %d images x %d texts", reward.Name, reward.Images, reward.Texts, len(index), texts)
-		}
-		names[k] = reward.Name
-	}
-	if !slices.Equal(m.rewards, names) {
-		if err := r.learn(m, names); err != nil {
-			return err
+// checkAnswer compares names and shapes of an answer with what was asked for.
+func (r *scoreRun) checkAnswer(models []int, rewards []engine.Reward, images, texts int) error {
+	var want, got []string
+	for _, m := range models {
+		for _, c := range r.columns[m] {
+			want = append(want, c.Reward)
 		}
 	}
+	for _, reward := range rewards {
+		got = append(got, reward.Name)
+		if reward.Images != images || reward.Texts != texts || len(reward.Scores) != images*texts {
+			return fmt.Errorf("reward %s has %d x %d scores, want %d images x %d texts", reward.Name, reward.Images, reward.Texts, images, texts)
+		}
+	}
+	if !slices.Equal(want, got) {
+		return fmt.Errorf("the models gave the rewards %q, want %q", got, want)
+	}
+	return nil
+}
+
+// collect copies the finite rows of an answer to the lines of their images.
+func (r *scoreRun) collect(p tia2.Prompt, rewards []engine.Reward, index []int, texts int, lines []map[string][]float64) {
 	for _, reward := range rewards {
 		for i, at := range index {
 			values, finite := widen(reward.Scores[i*texts : (i+1)*texts])
@@ -290,7 +249,6 @@ func (r *scoreRun) collect(p tia2.Prompt, m *modelRun, rewards []engine.Reward, 
 			lines[at][reward.Name] = values
 		}
 	}
-	return nil
 }
 
 // widen returns the scores as float64, and whether all are finite.
@@ -307,7 +265,7 @@ func widen(scores []float32) (values []float64, finite bool) {
 func (r *scoreRun) fail(index int, name string, err error) {
 	for _, f := range slices.Backward(r.summary.Failed[r.promptFailures:]) {
 		if f.Index == index {
-			return // a model said already why
+			return // it is said already why
 		}
 	}
 	r.summary.Failed = append(r.summary.Failed, &engine.ItemError{Index: index, Name: name, Err: err})

@@ -18,46 +18,67 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine"
 )
 
-// lengthModel scores an image by the length of its data and of the text, so that a score tells what it was given.
-type lengthModel struct {
-	info   engine.Info
-	seen   []string // images asked for, in order
-	cancel func()   // called in the second call
-	calls  int
+// lengthModels score an image by the length of its data and of the text, so that a score tells what it was given. Their
+// rewards differ by 1.
+type lengthModels struct {
+	columns [][]Column
+	calls   []string // models and images of each call: "0 1: 1.jpg 2.jpg"
+	cancel  func()   // called in the second call
 }
 
-func (m *lengthModel) Info() engine.Info { return m.info }
+func (m *lengthModels) Columns() [][]Column { return m.columns }
 
-func (m *lengthModel) Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error) {
-	m.calls++
-	if m.calls == 2 && m.cancel != nil {
+func (m *lengthModels) Score(ctx context.Context, models []int, images []engine.Image, texts []string) ([]engine.Reward, error) {
+	call := strings.Trim(fmt.Sprint(models), "[]") + ":"
+	for _, image := range images {
+		call += " " + image.Name
+	}
+	m.calls = append(m.calls, call)
+	if len(m.calls) == 2 && m.cancel != nil {
 		m.cancel()
 		return nil, ctx.Err()
 	}
-	r := engine.Reward{Name: m.info.Reward, Images: len(images), Texts: len(texts)}
+	var rewards []engine.Reward
+	for _, i := range models {
+		for _, c := range m.columns[i] {
+			rewards = append(rewards, engine.Reward{Name: c.Reward, Images: len(images), Texts: len(texts)})
+		}
+	}
 	var failed engine.ItemErrors
 	for i, image := range images {
-		m.seen = append(m.seen, image.Name)
 		bad := string(image.Data) == "broken"
 		if bad {
 			failed = append(failed, &engine.ItemError{Index: i, Name: image.Name, Err: errors.New("no picture")})
 		}
 		for _, text := range texts {
-			score := float32(100*len(image.Data) + len(text))
-			if bad {
-				score = float32(math.NaN())
+			for k := range rewards {
+				score := float32(100*len(image.Data) + len(text) + k)
+				if bad {
+					score = float32(math.NaN())
+				}
+				rewards[k].Scores = append(rewards[k].Scores, score)
 			}
-			r.Scores = append(r.Scores, score)
 		}
 	}
 	if failed != nil {
-		return []engine.Reward{r}, failed
+		return rewards, failed
 	}
-	return []engine.Reward{r}, nil
+	return rewards, nil
 }
 
-func clipModel() *lengthModel {
-	return &lengthModel{info: engine.Info{Name: "tiny", Reward: "clip", DType: "f32", SourceSHA256: "00112233445566778899aabbccddeeff"}}
+const tinyIdentity = "tiny sha256:0011223344556677 f32"
+
+// of returns models with these rewards, separated by spaces, one string a model.
+func of(rewards ...string) *lengthModels {
+	m := &lengthModels{}
+	for _, names := range rewards {
+		var columns []Column
+		for name := range strings.FieldsSeq(names) {
+			columns = append(columns, Column{name, tinyIdentity})
+		}
+		m.columns = append(m.columns, columns)
+	}
+	return m
 }
 
 // pictureSet has two prompts; one of the five images is broken and one is missing.
@@ -90,10 +111,10 @@ func newWriter(t *testing.T, path string) *tia2.ScoreWriter {
 }
 
 func TestScoreSet(t *testing.T) {
-	set, model := pictureSet(t), clipModel()
+	set, models := pictureSet(t), of("clip", "blip_itc blip_itm")
 	w := newWriter(t, filepath.Join(t.TempDir(), "s.jsonl"))
 	var progress []int
-	summary, err := ScoreSet(t.Context(), set, []Scorer{model, Rename(model, "other")}, w,
+	summary, err := ScoreSet(t.Context(), set, models, w,
 		ScoreOptions{Progress: func(done, total int) { progress = append(progress, done, total) }})
 	if err != nil {
 		t.Fatal(err)
@@ -107,56 +128,60 @@ func TestScoreSet(t *testing.T) {
 		t.Errorf("failed: %v (-want +got):\n%s", summary.Failed, diff)
 	}
 	want := map[string]map[string][]float64{
-		"1.jpg": {"clip": {105, 105, 108}, "other": {105, 105, 108}},
+		"1.jpg": {"clip": {105, 105, 108}, "blip_itc": {106, 106, 109}, "blip_itm": {107, 107, 110}},
 	}
 	if diff := cmp.Diff(want, w.Scores().Prompt("a cat").Images); diff != "" {
 		t.Errorf("scores (-want +got):\n%s", diff)
 	}
+	// One call a prompt, for all models: each picture is read once.
+	if diff := cmp.Diff([]string{"0 1: 1.jpg 2.jpg", "0 1: 4.jpg 5.jpg"}, models.calls); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
 	if diff := cmp.Diff([]int{3, 5, 5, 5}, progress); diff != "" {
 		t.Errorf("progress (-want +got):\n%s", diff)
 	}
-	if got := w.Scores().Model("clip"); got != "tiny sha256:0011223344556677 f32" {
-		t.Errorf("model of clip: %q", got)
+	if got := w.Scores().Model("blip_itm"); got != tinyIdentity {
+		t.Errorf("model of blip_itm: %q", got)
 	}
 }
 
 func TestScoreSetResumes(t *testing.T) {
 	set, path := pictureSet(t), filepath.Join(t.TempDir(), "s.jsonl")
+	run := func(ctx context.Context, models *lengthModels) (ScoreSummary, error) {
+		t.Helper()
+		w := newWriter(t, path)
+		summary, err := ScoreSet(ctx, set, models, w, ScoreOptions{})
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return summary, err
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	first := clipModel()
+	first := of("clip")
 	first.cancel = cancel
-	w := newWriter(t, path)
-	if _, err := ScoreSet(ctx, set, []Scorer{first}, w, ScoreOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := run(ctx, first); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want context.Canceled", err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	second, added := clipModel(), clipModel()
-	added.info.Reward = "hpsv2"
-	w = newWriter(t, path)
-	summary, err := ScoreSet(t.Context(), set, []Scorer{second, added}, w, ScoreOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	// 1.jpg is done for clip; the broken one is tried again; the added model sees all that exist.
-	if diff := cmp.Diff([]string{"2.jpg", "4.jpg", "5.jpg"}, second.seen); diff != "" {
-		t.Errorf("the first model saw (-want +got):\n%s", diff)
+	second := of("clip", "hpsv2 other")
+	summary, err := run(t.Context(), second)
+	if err != nil || summary.Scored != 3 || summary.Resumed != 0 || len(summary.Failed) != 2 {
+		t.Errorf("second run: %+v, %v", summary, err)
 	}
-	if diff := cmp.Diff([]string{"1.jpg", "2.jpg", "4.jpg", "5.jpg"}, added.seen); diff != "" {
-		t.Errorf("the added model saw (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]string{"1: 1.jpg", "0 1: 2.jpg", "0 1: 4.jpg 5.jpg"}, second.calls); diff != "" {
+		t.Errorf("calls of the second run (-want +got):\n%s", diff)
 	}
-	if summary.Scored != 3 || len(summary.Failed) != 2 {
-		t.Errorf("summary: %+v", summary)
+	third := of("hpsv2 other", "clip")
+	summary, err = run(t.Context(), third)
+	if err != nil || summary.Scored != 0 || summary.Resumed != 3 || !slices.Equal(third.calls, []string{"0 1: 2.jpg"}) {
+		t.Errorf("third run: %+v, %v, calls %q", summary, err, third.calls)
 	}
-	if err := w.Commit(); err != nil {
-		t.Fatal(err)
-	}
-	w = newWriter(t, path)
-	third := clipModel()
-	summary, err = ScoreSet(t.Context(), set, []Scorer{third}, w, ScoreOptions{})
-	if err != nil || summary.Scored != 0 || summary.Resumed != 3 || !slices.Equal(third.seen, []string{"2.jpg"}) {
-		t.Errorf("third run: %+v, %v, saw %v", summary, err, third.seen)
+	// A model that gives one reward more is run again.
+	fourth := of("clip", "hpsv2 new")
+	summary, err = run(t.Context(), fourth)
+	want := []string{"1: 1.jpg", "0 1: 2.jpg", "1: 4.jpg 5.jpg"}
+	if err != nil || summary.Scored != 3 || !slices.Equal(fourth.calls, want) {
+		t.Errorf("fourth run: %+v, %v, calls %q, want %q", summary, err, fourth.calls, want)
 	}
 }
 
@@ -164,54 +189,59 @@ func TestScoreSetRefuses(t *testing.T) {
 	set := pictureSet(t)
 	path := filepath.Join(t.TempDir(), "s.jsonl")
 	w := newWriter(t, path)
-	if _, err := ScoreSet(t.Context(), set, []Scorer{clipModel(), clipModel()}, w, ScoreOptions{}); err == nil || !strings.Contains(err.Error(), "two models give the reward clip") {
-		t.Errorf("two models of one reward: %v", err)
-	}
-	if _, err := ScoreSet(t.Context(), set, []Scorer{clipModel()}, w, ScoreOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	other := clipModel()
-	other.info.DType = "int8"
-	if _, err := ScoreSet(t.Context(), set, []Scorer{other}, w, ScoreOptions{}); err == nil || !strings.Contains(err.Error(), "another model") {
-		t.Errorf("another model: %v", err)
-	}
-	set.Prompts[1].Contrastive = []string{"a wasp"}
-	if _, err := ScoreSet(t.Context(), set, []Scorer{clipModel()}, w, ScoreOptions{}); err == nil || !strings.Contains(err.Error(), `"a bird"`) {
-		t.Errorf("other contrastive prompts: %v", err)
-	}
-	for _, wrong := range []Scorer{
-		scorerFunc(func([]engine.Image, []string) ([]engine.Reward, error) {
-			return []engine.Reward{{Name: "x", Images: 1, Texts: 1, Scores: []float32{1}}}, nil
-		}),
-		scorerFunc(func([]engine.Image, []string) ([]engine.Reward, error) { return nil, errors.New("device lost") }),
-	} {
-		if _, err := ScoreSet(t.Context(), pictureSet(t), []Scorer{wrong}, w, ScoreOptions{}); err == nil || !strings.Contains(err.Error(), `set x: prompt "a cat"`) {
-			t.Errorf("wrong answer: %v", err)
+	refused := func(models Scorer, want string) {
+		t.Helper()
+		if _, err := ScoreSet(t.Context(), set, models, w, ScoreOptions{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
 		}
 	}
+	refused(of("clip", "pickscore clip"), "two models give the reward clip")
+	if _, err := ScoreSet(t.Context(), set, of("clip"), w, ScoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	other := of("clip")
+	other.columns[0][0].Model = "tiny sha256:0011223344556677 int8"
+	refused(other, "the file has the reward clip of another model, "+tinyIdentity+": this one is tiny sha256:0011223344556677 int8")
+	set.Prompts[1].Contrastive = []string{"a wasp"}
+	refused(of("clip"), `"a bird"`)
+	set = pictureSet(t)
+	for want, answer := range map[string]func(n int) ([]engine.Reward, error){
+		"reward x has 1 x 1 scores, want 2 images x 3 texts": func(int) ([]engine.Reward, error) {
+			return []engine.Reward{{Name: "x", Images: 1, Texts: 1, Scores: []float32{1}}}, nil
+		},
+		`the models gave the rewards ["y"], want ["x"]`: func(n int) ([]engine.Reward, error) {
+			return []engine.Reward{{Name: "y", Images: n, Texts: 3, Scores: make([]float32, 3*n)}}, nil
+		},
+		"device lost": func(int) ([]engine.Reward, error) { return nil, errors.New("device lost") },
+	} {
+		refused(answers(answer), `set x: prompt "a cat": `+want)
+	}
 }
 
-type scorerFunc func([]engine.Image, []string) ([]engine.Reward, error)
+// answers is one model of the reward x and of no identity, which answers so.
+type answers func(images int) ([]engine.Reward, error)
 
-func (f scorerFunc) Score(_ context.Context, images []engine.Image, texts []string) ([]engine.Reward, error) {
-	return f(images, texts)
+func (f answers) Columns() [][]Column { return [][]Column{{{Reward: "x"}}} }
+
+func (f answers) Score(_ context.Context, _ []int, images []engine.Image, _ []string) ([]engine.Reward, error) {
+	return f(len(images))
 }
 
-// TestScoreSetWithoutInfo uses a model that does not say what it computes, and that gives a NaN without a word.
-func TestScoreSetWithoutInfo(t *testing.T) {
+// A model may give a NaN without a word.
+func TestScoreSetNamesNonFinite(t *testing.T) {
 	calls := 0
-	model := scorerFunc(func(images []engine.Image, texts []string) ([]engine.Reward, error) {
+	model := answers(func(images int) ([]engine.Reward, error) {
 		calls++
-		r := engine.Reward{Name: "fancy", Images: len(images), Texts: len(texts), Scores: make([]float32, len(images)*len(texts))}
+		r := engine.Reward{Name: "x", Images: images, Texts: 4 - calls, Scores: make([]float32, images*(4-calls))}
 		r.Scores[0] = float32(math.Inf(1))
 		return []engine.Reward{r}, nil
 	})
 	w := newWriter(t, filepath.Join(t.TempDir(), "s.jsonl"))
-	summary, err := ScoreSet(t.Context(), pictureSet(t), []Scorer{model}, w, ScoreOptions{})
+	summary, err := ScoreSet(t.Context(), pictureSet(t), model, w, ScoreOptions{})
 	if err != nil || calls != 2 || summary.Scored != 2 || len(summary.Failed) != 3 {
 		t.Errorf("%d calls, %+v, %v", calls, summary, err)
 	}
-	if text := fmt.Sprint(summary.Failed); !strings.Contains(text, "1.jpg: its reward fancy is not a finite number") {
+	if text := fmt.Sprint(summary.Failed); !strings.Contains(text, "1.jpg: its reward x is not a finite number") {
 		t.Errorf("failures: %s", text)
 	}
 }

@@ -44,8 +44,9 @@ func (p *promptData) labels(images []int) (positive []bool, graded []float64, sh
 	return positive, graded, float64(n) / float64(max(1, len(images)))
 }
 
-// gather collects the scores of a set. Texts that occur twice in a prompt's list count once, as in textnorm.PromptSet.
-func gather(set *tia2.Set, scores *tia2.Scores) *setData {
+// gather collects the scores of a set, of all rewards or of those in only. Texts that occur twice in a prompt's list count
+// once, as in textnorm.PromptSet.
+func gather(set *tia2.Set, scores *tia2.Scores, only []string) *setData {
 	d := &setData{}
 	var noScores, noImage, foreign, oneClass []string
 	names := map[string]bool{}
@@ -60,7 +61,7 @@ func gather(set *tia2.Set, scores *tia2.Scores) *setData {
 		annotated := map[string]bool{}
 		for i, image := range p.Images {
 			annotated[image.Name] = true
-			rewards := s.Images[image.Name]
+			rewards := pick(s.Images[image.Name], only)
 			if len(rewards) == 0 {
 				noImage = append(noImage, image.Name)
 				continue
@@ -98,6 +99,20 @@ func gather(set *tia2.Set, scores *tia2.Scores) *setData {
 	d.notes = note(d.notes, foreign, "images of the scores are not annotated for their prompt")
 	d.notes = note(d.notes, oneClass, "prompts have images of one class only and are left out")
 	return d
+}
+
+// pick returns the rewards in only, all if that is empty.
+func pick(rewards map[string][]float64, only []string) map[string][]float64 {
+	if len(only) == 0 {
+		return rewards
+	}
+	picked := map[string][]float64{}
+	for _, name := range only {
+		if values, ok := rewards[name]; ok {
+			picked[name] = values
+		}
+	}
+	return picked
 }
 
 // distinct returns the indexes of the first occurrence of each text.

@@ -47,7 +47,7 @@ func (r *Report) WriteTable(w io.Writer, format string) error {
 	}
 	render(r.means())
 	if t := r.comparisons(); t.Length() > 0 {
-		fmt.Fprintf(&b, "\nPaired differences in AUROC (sign-flip test over prompts, p not adjusted for their number):\n\n")
+		fmt.Fprintf(&b, "\nPaired differences in AUROC (sign-flip test over prompts, p not adjusted for their number):\n%s\n", r.which())
 		render(t)
 	}
 	fmt.Fprintf(&b, "\n%s\n", r.Settings.describe())
@@ -79,6 +79,16 @@ func (s Settings) describe() string {
 	}
 	return fmt.Sprintf("TextNorm: %s, min-max per %s.\nIntervals: %g %%, BCa bootstrap over prompts.",
 		protocol, s.MinMax, 100*s.Level)
+}
+
+// which is a line that says which pairs of raw rewards are left out, where some are.
+func (r *Report) which() string {
+	for i := range r.Sets {
+		if n, _ := r.Sets[i].raw(); n > pairsMost {
+			return "Of raw rewards the best one with each other one; the JSON has all pairs.\n"
+		}
+	}
+	return ""
 }
 
 // newTable returns an empty table whose first columns, labels of them, are left-aligned words and the rest numbers.
@@ -133,10 +143,35 @@ func (r *Report) comparisons() table.Writer {
 	return t
 }
 
-// telling picks the comparisons worth a line: a score with a raw reward, unless that is the TextNorm of another. The
-// JSON has all pairs.
+// pairsMost is the number of raw rewards of which all pairs are listed.
+const pairsMost = 4
+
+// telling picks the comparisons worth a line: a score with a raw reward, unless that is the TextNorm of another. Of many
+// raw rewards the best one is compared with the others. The JSON has all pairs.
 func (s *SetReport) telling(c Comparison) bool {
-	return s.isRaw(c.B) && (s.isRaw(c.A) || c.A == c.B+textnormSuffix || s.isEnsemble(c.A))
+	if !s.isRaw(c.B) {
+		return false
+	}
+	if !s.isRaw(c.A) {
+		return c.A == c.B+textnormSuffix || s.isEnsemble(c.A)
+	}
+	n, best := s.raw()
+	return n <= pairsMost || c.A == best || c.B == best
+}
+
+// raw returns the number of raw rewards, and the name of the one with the highest mean AUROC.
+func (s *SetReport) raw() (n int, best string) {
+	top := Number(math.Inf(-1))
+	for _, reward := range s.Rewards {
+		if !s.isRaw(reward.Name) {
+			continue
+		}
+		n++
+		if auroc := reward.Mean.AUROC; auroc > top {
+			best, top = reward.Name, auroc
+		}
+	}
+	return n, best
 }
 
 func (s *SetReport) isRaw(name string) bool {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/tia2-engine/tia2-engine/bench/metrics"
 	"github.com/tia2-engine/tia2-engine/bench/tia2"
@@ -57,6 +58,33 @@ func TestTables(t *testing.T) {
 	}
 	if err := report.Write(&strings.Builder{}, "xml"); err == nil || !strings.Contains(err.Error(), "markdown") {
 		t.Errorf("unknown format: %v", err)
+	}
+}
+
+// A report of every reward stays readable: no line over 120 columns, and not all pairs of rewards.
+func TestTableOfEveryReward(t *testing.T) {
+	set := smallSet(t)
+	set.Name = "comprehensive" // the longest of TIA2
+	report, err := Evaluate([]*tia2.Set{set}, scoresOf(t, set), Options{Resampling: metrics.Resampling{Resamples: 500}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	if err := report.Write(&b, "table"); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if n := utf8.RuneCountInString(line) - 1; n > 120 {
+			t.Errorf("a line of %d characters: %s", n, line)
+		}
+	}
+	// 8 TextNorms with their rewards, 2 ensembles with 9, the best reward with 8 others
+	if n, want := report.comparisons().Length(), 8+2*9+8; n != want || !strings.Contains(b.String(), "the JSON has all pairs") {
+		t.Errorf("%d comparisons, want %d:\n%s", n, want, b.String())
+	}
+	b.Reset()
+	if err := report.WritePlot(&b, "svg"); err != nil || !strings.Contains(b.String(), "imagereward_textnorm") {
+		t.Errorf("plot: %v", err)
 	}
 }
 

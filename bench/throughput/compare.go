@@ -18,14 +18,21 @@ type Key struct {
 	DType   string `json:"dtype"`
 	Batch   int    `json:"batch"`
 	Threads int    `json:"threads"`
+
+	PromptsPerImage int `json:"prompts_per_image,omitempty"`
 }
 
 func (k Key) String() string {
+	if k.PromptsPerImage > 0 {
+		k.Tower += " of " + perImage(k.PromptsPerImage)
+	}
 	return fmt.Sprintf("%s %s, %s %s, batch %d, %d threads", k.Model, k.Tower, k.Backend, k.DType, k.Batch, k.Threads)
 }
 
 // Key returns what identifies the run.
-func (r *Run) Key() Key { return Key{r.Model, r.Tower, r.Backend, r.DType, r.Batch, r.Threads} }
+func (r *Run) Key() Key {
+	return Key{r.Model, r.Tower, r.Backend, r.DType, r.Batch, r.Threads, r.PromptsPerImage}
+}
 
 // Verdict is what a comparison says of one run.
 type Verdict string

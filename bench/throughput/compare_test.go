@@ -109,6 +109,46 @@ func TestCompareMatches(t *testing.T) {
 	}
 }
 
+// Runs of another number of texts an image are other runs; reports from before there were any still compare.
+func TestCompareTellsPromptsPerImageApart(t *testing.T) {
+	one, many, before := timed(around(100, 10)), timed(around(100, 10)), timed(around(100, 10))
+	one.Tower, many.Tower, before.Tower = TowerPair, TowerPair, TowerPair
+	one.PromptsPerImage, many.PromptsPerImage, before.Texts, before.Model = 1, 33, 33, "clip"
+	latest := &Report{Runs: []Run{one, many, before}}
+	old, err := ParseReport([]byte(`{"runs":[{"model":"clip","tower":"pair","backend":"cpu","dtype":"f32","batch":1,"threads":2,` +
+		`"items_per_s":10,"texts":33,"calls":10,"gflop_per_item":1}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Compare(old, latest)
+	if len(c.Changes) != 1 || c.Changes[0].Model != "clip" || c.Changes[0].Verdict != Same || len(c.OnlyNew) != 2 {
+		t.Errorf("%+v", c)
+	}
+	if c := Compare(latest, latest); len(c.Changes) != 3 {
+		t.Errorf("%+v", c)
+	}
+	if s := many.Key().String(); s != "m pair of 33 texts an image, cpu f32, batch 1, 2 threads" {
+		t.Errorf("key %s", s)
+	}
+}
+
+// A note stands under the table, which stays narrow, and in the CSV.
+func TestCompareNotes(t *testing.T) {
+	old, latest := timed(around(100, 10)), timed(around(100, 10))
+	latest.Texts = 5
+	c := Compare(&Report{Runs: []Run{old}}, &Report{Runs: []Run{latest}})
+	want := "differs: m image, cpu f32, batch 1, 2 threads: texts a call: 0, now 5"
+	if remarks := c.Remarks(); !slices.Contains(remarks, want) {
+		t.Errorf("%q, want %q in it", remarks, want)
+	}
+	if table := c.Table().Render("table"); strings.Contains(table, "texts a call") || !strings.HasPrefix(table, "compared with the older report: m, cpu, f32, batch 1, 2 threads\n") {
+		t.Errorf("%s", table)
+	}
+	if csv := c.CSV().Render("csv"); !strings.Contains(csv, `texts a call: 0`) || !strings.HasPrefix(csv, "model,tower,backend,dtype,batch,threads,old items/s") {
+		t.Errorf("%s", csv)
+	}
+}
+
 func TestCompareWarnsOfMachines(t *testing.T) {
 	report := func() *Report {
 		r := fakeReport(t)

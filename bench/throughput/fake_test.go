@@ -29,7 +29,12 @@ type seen struct {
 	ids    [][]int32
 	images []engine.Image
 	texts  []string
+	states stateSizes
+	pairs  [2][]int32 // imageOf, textOf
 }
+
+// stateSizes are the lengths of what the calls of a cross encoder were given.
+type stateSizes struct{ embeddings, states, images, outputs int }
 
 var errFake = errors.New("device lost")
 
@@ -42,6 +47,18 @@ func newFake(script ...time.Duration) *fakeModel {
 			TextFLOPsAttention: 1e3, TextFLOPsPooled: 10,
 		},
 	}
+}
+
+// newCrossEncoder returns a fake that reads picture and text together: 5 states of width 6, 2 outputs a pair. With
+// embeddings it has 3 of them a picture, as BLIP-2 has several.
+func newCrossEncoder(embeddings bool, script ...time.Duration) *fakeModel {
+	f := newFake(script...)
+	f.info.Family, f.info.ImageTokens, f.info.StateWidth, f.info.PairOutputs, f.info.ImageVectors = "blip", 5, 6, 2, 3
+	if !embeddings {
+		f.info.EmbedDim, f.info.ImageVectors = 0, 0
+		f.info.TextFLOPsPerToken, f.info.TextFLOPsAttention, f.info.TextFLOPsPooled = 0, 0, 0
+	}
+	return f
 }
 
 func (f *fakeModel) now() time.Time { return f.clock }
@@ -83,6 +100,22 @@ func (f *fakeModel) EncodeTokens(ctx context.Context, ids [][]int32) (engine.Emb
 func (f *fakeModel) EncodeImages(ctx context.Context, images []engine.Image) (engine.Embeddings, error) {
 	f.seen.images = images
 	return f.embeddings(len(images)), f.step(ctx)
+}
+
+func (f *fakeModel) EncodeStatesInto(ctx context.Context, px engine.Pixels, dst, states []float32) error {
+	f.seen.pixels, f.seen.states.embeddings, f.seen.states.states = px, len(dst), len(states)
+	return f.step(ctx)
+}
+
+func (f *fakeModel) MatchInto(ctx context.Context, states []float32, images int, texts [][]int32, imageOf, textOf []int32, dst []float32) error {
+	f.seen.ids, f.seen.pairs = texts, [2][]int32{imageOf, textOf}
+	f.seen.states.images, f.seen.states.outputs = images, len(dst)
+	return f.step(ctx)
+}
+
+// MatchFLOPs is 1e9 a picture, 1e6 a pair.
+func (f *fakeModel) MatchFLOPs(images int, texts [][]int32) float64 {
+	return float64(images)*1e9 + float64(images*len(texts))*1e6
 }
 
 func (f *fakeModel) Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error) {

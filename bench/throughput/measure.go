@@ -20,6 +20,9 @@ type Model interface {
 	EncodePixels(ctx context.Context, px engine.Pixels) (engine.Embeddings, error)
 	EncodeTokens(ctx context.Context, ids [][]int32) (engine.Embeddings, error)
 	EncodeImages(ctx context.Context, images []engine.Image) (engine.Embeddings, error)
+	EncodeStatesInto(ctx context.Context, px engine.Pixels, dst, states []float32) error
+	MatchInto(ctx context.Context, states []float32, images int, texts [][]int32, imageOf, textOf []int32, dst []float32) error
+	MatchFLOPs(images int, texts [][]int32) float64
 	Score(ctx context.Context, images []engine.Image, texts []string) ([]engine.Reward, error)
 	SetProfile(on bool)
 	Profile() []engine.OpSample
@@ -48,7 +51,7 @@ type Options struct {
 	Batches []int          // items a call, each >= 1; default 32
 	Texts   []string       // default: Texts; repeated where a batch needs more
 	Images  []engine.Image // of file and e2e; default: Pictures of 768 x 768; repeated where a batch needs more
-	PerPair int            // texts a call of pair and e2e; default TextSetSize
+	PerPair int            // texts a call of pair and e2e; default TextSetSize. Of a cross encoder the most of pair
 
 	WarmUp  int           // calls before the timed ones, at least; default 2
 	MinRuns int           // timed calls before the spread may end it; default 10
@@ -66,6 +69,8 @@ type Options struct {
 
 	// Progress, when set, is told before each run what it will be and how many of all are done.
 	Progress func(stage string, done, total int)
+	// Note, when set, is told which towers are left out and why.
+	Note func(text string)
 }
 
 // PictureSide is the side in pixels of the pictures of file and e2e, that of the images of TIA2.
@@ -108,8 +113,9 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-// Measure runs each tower with each batch size and returns one Run for each, in that order. When a run fails or ctx is
-// cancelled, the runs that were finished come with the error.
+// Measure runs each tower that the model has with each batch size and returns one Run for each, in that order; of a cross
+// encoder's pair one for each number of texts. When a run fails or ctx is cancelled, the runs that were finished come with
+// the error.
 func Measure(ctx context.Context, m Model, opt Options) ([]Run, error) {
 	return measure(ctx, m, opt, time.Now)
 }
@@ -121,20 +127,87 @@ func measure(ctx context.Context, m Model, opt Options, now func() time.Time) ([
 	}
 	h := &harness{model: m, info: m.Info(), opt: opt, now: now}
 	var runs []Run
-	total := len(opt.Towers) * len(opt.Batches)
-	for _, tower := range opt.Towers {
-		for _, batch := range opt.Batches {
-			if opt.Progress != nil {
-				opt.Progress(fmt.Sprintf("%s %s, batch %d", h.info.Spec, tower, batch), len(runs), total)
-			}
-			run, err := h.run(ctx, tower, batch)
-			if err != nil {
-				return runs, fmt.Errorf("%s of %s, batch %d: %w", tower, h.info.Spec, batch, err)
-			}
-			runs = append(runs, run)
+	tasks := h.tasks()
+	for _, t := range tasks {
+		if opt.Progress != nil {
+			opt.Progress(fmt.Sprintf("%s %s", h.info.Spec, t), len(runs), len(tasks))
 		}
+		run, err := h.run(ctx, t)
+		if err != nil {
+			return runs, fmt.Errorf("%s of %s, batch %d: %w", t.tower, h.info.Spec, t.batch, err)
+		}
+		runs = append(runs, run)
 	}
 	return runs, nil
+}
+
+// task is what one run measures.
+type task struct {
+	tower string
+	batch int
+	texts int // an image, of pair with a cross encoder; else 0
+}
+
+func (t task) String() string {
+	if t.texts > 0 {
+		return fmt.Sprintf("%s, batch %d, %s", t.tower, t.batch, perImage(t.texts))
+	}
+	return fmt.Sprintf("%s, batch %d", t.tower, t.batch)
+}
+
+// perImage says how many texts an image has.
+func perImage(texts int) string {
+	if texts == 1 {
+		return "1 text an image"
+	}
+	return fmt.Sprintf("%d texts an image", texts)
+}
+
+// tasks lists the runs of the towers that the model has, and notes those that it has not.
+func (h *harness) tasks() []task {
+	var tasks []task
+	for _, tower := range h.opt.Towers {
+		if why := h.lacks(tower); why != "" {
+			if h.opt.Note != nil {
+				h.opt.Note(fmt.Sprintf("%s has no tower %s: %s", h.info.Spec, tower, why))
+			}
+			continue
+		}
+		for _, batch := range h.opt.Batches {
+			if tower != TowerPair || !h.crossEncoder() {
+				tasks = append(tasks, task{tower: tower, batch: batch})
+				continue
+			}
+			for _, texts := range h.perImage() {
+				tasks = append(tasks, task{tower, batch, texts})
+			}
+		}
+	}
+	return tasks
+}
+
+// lacks says why the model does not have a tower, "" if it does.
+func (h *harness) lacks(tower string) string {
+	switch {
+	case h.info.Family == "aesthetic":
+		return "it is a head on the embeddings of a CLIP, which can be measured"
+	case h.info.EmbedDim == 0 && (tower == TowerText || tower == TowerFile):
+		return "it has no embeddings, it reads picture and text together"
+	}
+	return ""
+}
+
+func (h *harness) crossEncoder() bool { return h.info.PairOutputs > 0 }
+
+// perImage returns the numbers of texts an image that a cross encoder is measured with: one, a few, and a prompt set.
+func (h *harness) perImage() []int {
+	var numbers []int
+	for _, n := range []int{1, 8} {
+		if n < h.opt.PerPair {
+			numbers = append(numbers, n)
+		}
+	}
+	return append(numbers, h.opt.PerPair)
 }
 
 // harness measures one model.
@@ -155,8 +228,8 @@ type work struct {
 	flops float64 // of one call
 }
 
-func (h *harness) run(ctx context.Context, tower string, batch int) (Run, error) {
-	w, err := h.work(tower, batch)
+func (h *harness) run(ctx context.Context, t task) (Run, error) {
+	w, err := h.work(t)
 	if err != nil {
 		return Run{}, err
 	}
@@ -166,8 +239,8 @@ func (h *harness) run(ctx context.Context, tower string, batch int) (Run, error)
 		return Run{}, err
 	}
 	run := Run{
-		Model: h.info.Spec, Tower: tower, Backend: h.info.Backend, DType: h.info.DType, Batch: batch, Threads: h.opt.Threads,
-		Latency: latency(s.ms), RSSPeakMB: round(float64(rssPeakBytes()) / 1e6),
+		Model: h.info.Spec, Tower: t.tower, Backend: h.info.Backend, DType: h.info.DType, Batch: t.batch, Threads: h.opt.Threads,
+		Latency: latency(s.ms), RSSPeakMB: round(float64(rssPeakBytes()) / 1e6), PromptsPerImage: t.texts,
 		Device: h.info.Device, Item: w.item, Texts: w.texts, WeightsMB: round(float64(h.info.WeightsBytes) / 1e6),
 		Calls: len(s.ms), Stop: s.stop, TimeS: round(s.total.Seconds()), WarmUpS: round(s.warmUp.Seconds()),
 	}
@@ -257,14 +330,11 @@ func (h *harness) peak() float64 {
 	return 0
 }
 
-func (h *harness) work(tower string, batch int) (work, error) {
-	switch tower {
+func (h *harness) work(t task) (work, error) {
+	batch := t.batch
+	switch t.tower {
 	case TowerImage:
-		px := noisePixels(batch, h.info.ImageSize)
-		return work{items: batch, item: "image", flops: float64(batch) * h.info.ImageFLOPs, call: func(ctx context.Context) error {
-			_, err := h.model.EncodePixels(ctx, px)
-			return err
-		}}, nil
+		return h.imageWork(batch), nil
 	case TowerText:
 		ids, flops, err := h.tokens(batch)
 		return work{items: batch, item: "text", flops: flops, call: func(ctx context.Context) error {
@@ -272,6 +342,9 @@ func (h *harness) work(tower string, batch int) (work, error) {
 			return err
 		}}, err
 	case TowerPair:
+		if h.crossEncoder() {
+			return h.matchWork(batch, t.texts)
+		}
 		return h.pairWork(batch)
 	case TowerFile:
 		images, err := h.images(batch)
@@ -281,6 +354,58 @@ func (h *harness) work(tower string, batch int) (work, error) {
 		}}, err
 	}
 	return h.endToEndWork(batch)
+}
+
+func (h *harness) imageWork(batch int) work {
+	w := work{items: batch, item: "image", flops: float64(batch) * h.info.ImageFLOPs}
+	if h.crossEncoder() {
+		w.call, _ = h.encodeStates(batch)
+		return w
+	}
+	px := noisePixels(batch, h.info.ImageSize)
+	w.call = func(ctx context.Context) error {
+		_, err := h.model.EncodePixels(ctx, px)
+		return err
+	}
+	return w
+}
+
+// encodeStates returns a call that encodes batch images as Score of a cross encoder does, to embeddings, where the model
+// has some, and to states [batch, ImageTokens, StateWidth]; and where it puts these.
+func (h *harness) encodeStates(batch int) (call func(context.Context) error, states []float32) {
+	px := noisePixels(batch, h.info.ImageSize)
+	var embeddings []float32
+	if h.info.EmbedDim > 0 {
+		embeddings = make([]float32, batch*h.info.ImageVectors*h.info.EmbedDim)
+	}
+	states = make([]float32, batch*h.info.ImageTokens*h.info.StateWidth)
+	return func(ctx context.Context) error { return h.model.EncodeStatesInto(ctx, px, embeddings, states) }, states
+}
+
+// matchWork encodes batch images and reads each together with every one of the texts. Its item is a pair.
+func (h *harness) matchWork(batch, texts int) (work, error) {
+	ids, _, err := h.tokens(texts)
+	if err != nil {
+		return work{}, err
+	}
+	encode, states := h.encodeStates(batch)
+	var imageOf, textOf []int32
+	for i := range batch {
+		for t := range texts {
+			imageOf, textOf = append(imageOf, int32(i)), append(textOf, int32(t))
+		}
+	}
+	outputs := make([]float32, len(imageOf)*h.info.PairOutputs)
+	return work{
+		items: len(imageOf), item: "pair", texts: texts,
+		flops: float64(batch)*h.info.ImageFLOPs + h.model.MatchFLOPs(batch, ids),
+		call: func(ctx context.Context) error {
+			if err := encode(ctx); err != nil {
+				return err
+			}
+			return h.model.MatchInto(ctx, states, batch, ids, imageOf, textOf, outputs)
+		},
+	}, nil
 }
 
 // pairWork scores batch images against a prompt set, from pixels and token ids. Its item is a pair.
@@ -316,7 +441,10 @@ func (h *harness) endToEndWork(batch int) (work, error) {
 		return work{}, err
 	}
 	texts := h.texts(h.opt.PerPair)
-	_, flops, err := h.tokens(h.opt.PerPair)
+	ids, flops, err := h.tokens(h.opt.PerPair)
+	if h.crossEncoder() && err == nil {
+		flops += h.model.MatchFLOPs(batch, ids)
+	}
 	return work{
 		items: batch, item: "image", texts: len(texts),
 		flops: float64(batch)*h.info.ImageFLOPs + flops + h.similarityFLOPs(batch, len(texts)),
@@ -328,7 +456,7 @@ func (h *harness) endToEndWork(batch int) (work, error) {
 }
 
 func (h *harness) similarityFLOPs(images, texts int) float64 {
-	return 2 * float64(images) * float64(texts) * float64(h.info.EmbedDim)
+	return 2 * float64(images) * float64(texts) * float64(max(1, h.info.ImageVectors)*h.info.EmbedDim)
 }
 
 // similarities writes scale * image . text to scores [images, texts].
@@ -348,7 +476,7 @@ func (h *harness) texts(n int) []string {
 	return repeat(h.opt.Texts, n)
 }
 
-// tokens returns the ids of n texts and the operations that they cost together.
+// tokens returns the ids of n texts and the operations that their embeddings cost together, 0 of a model without any.
 func (h *harness) tokens(n int) (ids [][]int32, flops float64, err error) {
 	ids, err = tokenIDs(h.model, h.info, h.texts(n))
 	return ids, h.info.TextFLOPs(ids), err

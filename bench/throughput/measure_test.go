@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image/jpeg"
 	"math"
 	"slices"
@@ -174,6 +175,83 @@ func TestMeasureFigures(t *testing.T) {
 	}
 }
 
+// A cross encoder is measured with several numbers of texts an image, each run with the encoding of the images.
+func TestMeasureCrossEncoder(t *testing.T) {
+	for _, c := range []struct {
+		embeddings bool
+		towers     []string
+		perPair    int
+		want       string   // tower and texts an image of the runs
+		notes      []string // what is left out
+	}{
+		{true, Towers(), 0, "image text file pair/1 pair/8 pair/33 e2e", nil},
+		{true, []string{TowerPair}, 8, "pair/1 pair/8", nil},
+		{true, []string{TowerPair}, 3, "pair/1 pair/3", nil},
+		{true, []string{TowerPair}, 1, "pair/1", nil},
+		{false, Towers(), 0, "image pair/1 pair/8 pair/33 e2e", []string{
+			"random:tiny has no tower text: it has no embeddings, it reads picture and text together",
+			"random:tiny has no tower file: it has no embeddings, it reads picture and text together"}},
+	} {
+		f := newCrossEncoder(c.embeddings, steady...)
+		var notes, got []string
+		opt := Options{Towers: c.towers, Batches: []int{4}, PerPair: c.perPair, Note: func(text string) { notes = append(notes, text) }}
+		runs, err := measure(t.Context(), f, opt, f.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range runs {
+			name := r.Tower
+			if r.PromptsPerImage > 0 {
+				name = fmt.Sprintf("%s/%d", r.Tower, r.PromptsPerImage)
+			}
+			got = append(got, name)
+			if r.Tower == TowerPair {
+				checkPairRun(t, r)
+			}
+		}
+		if strings.Join(got, " ") != c.want || !slices.Equal(notes, c.notes) {
+			t.Errorf("towers %v, at most %d texts: runs %v, notes %q; want %s, %q", c.towers, c.perPair, got, notes, c.want, c.notes)
+		}
+		last := runs[len(runs)-1]
+		if last.Tower == TowerPair {
+			texts := last.Texts
+			images, textOf := f.seen.pairs[0], f.seen.pairs[1]
+			if len(images) != 4*texts || images[texts-1] != 0 || images[len(images)-1] != 3 || int(textOf[texts-1]) != texts-1 || textOf[0] != 0 {
+				t.Errorf("pairs of images %v with texts %v, want image by image", images, textOf)
+			}
+			if want := (stateSizes{4 * 3 * 8, 4 * 5 * 6, 4, 4 * texts * 2}); f.seen.states != want {
+				t.Errorf("lengths %+v, want %+v", f.seen.states, want)
+			}
+			continue
+		}
+		// e2e: image, the texts' embeddings where there are any, similarities, pairs
+		ids, _ := tokenIDs(f, f.info, Texts(33))
+		flops := 4*2e9 + f.info.TextFLOPs(ids) + 2*4*33*float64(f.info.ImageVectors*f.info.EmbedDim) + f.MatchFLOPs(4, ids)
+		near(t, "e2e GFLOP/item", last.GFLOPPerItem, flops/4/1e9)
+	}
+}
+
+// checkPairRun compares a run of 4 images by the fake cross encoder with what two calls of 0.1 s make it.
+func checkPairRun(t *testing.T, r Run) {
+	t.Helper()
+	n := float64(r.Texts)
+	if r.Texts != r.PromptsPerImage || r.Item != "pair" || r.Batch != 4 {
+		t.Errorf("%+v", r)
+	}
+	near(t, "pairs/s", r.ItemsPS, 4*n/0.2)
+	near(t, "GFLOP/pair", r.GFLOPPerItem, (4*2e9+4e9+4*n*1e6)/(4*n)/1e9)
+}
+
+func TestMeasureOfAnAestheticHead(t *testing.T) {
+	f := newFake(steady...)
+	f.info.Family = "aesthetic"
+	var notes []string
+	runs, err := measure(t.Context(), f, Options{Note: func(text string) { notes = append(notes, text) }}, f.now)
+	if err != nil || len(runs) > 0 || f.calls > 0 || len(notes) != 4 || !strings.Contains(notes[0], "no tower image: it is a head on the embeddings of a CLIP") {
+		t.Errorf("%d runs, %d calls, %v, notes %q", len(runs), f.calls, err, notes)
+	}
+}
+
 func near(t *testing.T, what string, got, want float64) {
 	t.Helper()
 	if !(math.Abs(got-want) <= 1e-5*math.Abs(want)+1e-12) {
@@ -285,6 +363,15 @@ func TestProgress(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"random:tiny image, batch 1", "random:tiny image, batch 8"}, got); diff != "" {
+		t.Error(diff)
+	}
+	got = nil
+	f = newCrossEncoder(true, steady...)
+	opt = Options{Towers: []string{TowerPair}, PerPair: 8, Progress: func(stage string, _, _ int) { got = append(got, stage) }}
+	if _, err := measure(t.Context(), f, opt, f.now); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"random:tiny pair, batch 32, 1 text an image", "random:tiny pair, batch 32, 8 texts an image"}, got); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tia2-engine/tia2-engine/bench/profile"
@@ -79,6 +80,10 @@ type Run struct {
 	WarmUpS   float64   `json:"warm_up_s"`       // the calls before them
 	SamplesMS []float64 `json:"samples_ms"`      // each timed call, in order
 
+	// PromptsPerImage is how many texts a cross encoder reads with each image, of its tower pair, which is measured with
+	// several numbers.
+	PromptsPerImage int `json:"prompts_per_image,omitempty"`
+
 	// Ops is where the time of a profiled call went, and OpSamples what it is made of: medians of a few calls after the
 	// timed ones; only when asked for.
 	Ops       []profile.Row     `json:"ops,omitempty"`
@@ -105,10 +110,10 @@ func NewReport(peak engine.Peak, threads int, versions engine.Versions) *Report 
 	}
 }
 
-// Remarks returns the lines to print under the table of runs: which of them were too noisy to be trusted to the last
-// digit. None: nil.
+// Remarks returns the lines to print under the table of runs: what the pairs of a cross encoder cost beside its image
+// tower, and which runs were too noisy to be trusted to the last digit. None: nil.
 func (r *Report) Remarks() []string {
-	var out []string
+	out := r.pairCosts()
 	for i := range r.Runs {
 		run := &r.Runs[i]
 		if run.Stop == reasonSpread {
@@ -119,6 +124,32 @@ func (r *Report) Remarks() []string {
 			known = "the median is known to within " + percent(run.Spread)
 		}
 		out = append(out, fmt.Sprintf("%s: ended after %d calls, %s s; %s", run.Key(), run.Calls, digits(run.TimeS), known))
+	}
+	return out
+}
+
+// pairCosts says, for each cross encoder whose towers image and pair were both measured, how much longer than encoding
+// images it takes to encode them and score them against texts.
+func (r *Report) pairCosts() []string {
+	var out []string
+	for i := range r.Runs {
+		image := &r.Runs[i]
+		if image.Tower != TowerImage {
+			continue
+		}
+		var texts, costs []string
+		for j := range r.Runs {
+			pair := &r.Runs[j]
+			key := image.Key()
+			if key.Tower, key.PromptsPerImage = TowerPair, pair.PromptsPerImage; pair.PromptsPerImage > 0 && key == pair.Key() {
+				texts = append(texts, strconv.Itoa(pair.PromptsPerImage))
+				costs = append(costs, strconv.FormatFloat(pair.Latency.P50/image.Latency.P50, 'f', 2, 64))
+			}
+		}
+		if len(costs) > 0 {
+			out = append(out, fmt.Sprintf("%s, %s %s, batch %d: image with pairs of %s texts takes %s x the time of image",
+				image.Model, image.Backend, image.DType, image.Batch, strings.Join(texts, ", "), strings.Join(costs, ", ")))
+		}
 	}
 	return out
 }
@@ -181,7 +212,7 @@ func ParseReport(data []byte) (*Report, error) {
 			return nil, fmt.Errorf("runs[%d]: %w", i, err)
 		}
 		if first, ok := seen[run.Key()]; ok {
-			return nil, fmt.Errorf("runs[%d]: the same model, tower, backend, dtype, batch and threads as runs[%d]", i, first)
+			return nil, fmt.Errorf("runs[%d]: the same model, tower, backend, dtype, batch, threads and prompts an image as runs[%d]", i, first)
 		}
 		seen[run.Key()] = i
 	}
@@ -193,8 +224,8 @@ func (r *Run) check() error {
 	if r.Model == "" || r.Tower == "" {
 		return errors.New(`"model" and "tower" must be given`)
 	}
-	if r.Batch < 1 || r.Threads < 0 {
-		return fmt.Errorf(`"batch" %d, "threads" %d: expected at least 1 and 0`, r.Batch, r.Threads)
+	if r.Batch < 1 || r.Threads < 0 || r.PromptsPerImage < 0 {
+		return fmt.Errorf(`"batch" %d, "threads" %d, "prompts_per_image" %d: expected at least 1, 0 and 0`, r.Batch, r.Threads, r.PromptsPerImage)
 	}
 	if !(r.ItemsPS > 0) || math.IsInf(r.ItemsPS, 0) {
 		return fmt.Errorf(`"items_per_s" %v: expected a number above 0`, r.ItemsPS)

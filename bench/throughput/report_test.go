@@ -226,7 +226,7 @@ func TestParseCPUInfo(t *testing.T) {
 
 func TestTables(t *testing.T) {
 	r := fakeReport(t)
-	for _, table := range []report.Table{r.RunsTable(), r.RunsCSV(), r.Runs[0].OpsTable(), Compare(r, r).Table()} {
+	for _, table := range []report.Table{r.RunsTable(), r.RunsCSV(), r.Runs[0].OpsTable(), Compare(r, r).Table(), Compare(r, r).CSV()} {
 		if len(table.Rows) < 2 || len(table.Header) != len(table.Numeric) {
 			t.Errorf("%s: %d rows, %d names, %d kinds", table.Title, len(table.Rows), len(table.Header), len(table.Numeric))
 		}
@@ -236,14 +236,10 @@ func TestTables(t *testing.T) {
 			}
 		}
 	}
-	for _, line := range strings.Split(r.RunsTable().Render("table"), "\n") {
-		if n := utf8.RuneCountInString(line); n > 120 {
-			t.Errorf("a line of %d characters: expected 120 at most, the width of a terminal: %s", n, line)
-		}
-	}
-	row := strings.Join(r.RunsTable().Rows[0], "|")
-	if want := "random:tiny|image|cpu|f32|4|40.00|image|0.1 %|100.0|100.1|80.00|37.2 %|123.5|10"; row != want {
-		t.Errorf("row %s\nwant %s", row, want)
+	table := r.RunsTable()
+	row := strings.Join(table.Rows[0], "|")
+	if want := "image|40.00|image|0.1 %|100.0|100.1|80.00|37.2 %|123.5|10"; row != want || table.Title != "throughput: random:tiny, cpu, f32, batch 4" {
+		t.Errorf("%s: row %s\nwant %s", table.Title, row, want)
 	}
 	if remarks := r.Remarks(); remarks != nil {
 		t.Errorf("quiet runs: %q", remarks)
@@ -259,6 +255,79 @@ func TestTables(t *testing.T) {
 	}
 	if h := r.Heading(); !strings.Contains(h, "Test CPU, 2 cores, linux/amd64; with 2 threads f32 215.0, bf16 433.0") {
 		t.Error(h)
+	}
+}
+
+// wideReport has long names of models, several of everything, and a cross encoder.
+func wideReport(t *testing.T) *Report {
+	t.Helper()
+	r := fakeReport(t)
+	r.Runs = nil
+	for _, model := range []string{"random:blip-itm-large", "random:imagereward"} {
+		for _, dtype := range []string{"f32", "bf16"} {
+			f := newCrossEncoder(model == "random:blip-itm-large", steady...)
+			f.info.Spec, f.info.DType = model, dtype
+			opt := Options{Towers: []string{TowerImage, TowerPair}, Batches: []int{1, 32}, Threads: 2, Peak: Peaks{F32: 215, BF16: 433}, Ops: true, MaxRuns: 10}
+			runs, err := measure(t.Context(), f, opt, f.now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Runs = append(r.Runs, runs...)
+		}
+	}
+	for i := range r.Runs {
+		r.Runs[i].RSSPeakMB, r.Runs[i].ItemsPS, r.Runs[i].GFLOPS = 12345.6, 1234.5, 1234.5
+	}
+	return r
+}
+
+func TestTablesFitATerminal(t *testing.T) {
+	r := wideReport(t)
+	old := wideReport(t)
+	for i := range old.Runs {
+		old.Runs[i].Calls, old.Runs[i].Texts = 3, i%2*3
+	}
+	out := []string{r.RunsTable().Render("table"), Compare(old, r).Table().Render("table")}
+	for i := range r.Runs {
+		out = append(out, r.Runs[i].OpsTable().Render("table"))
+	}
+	out = append(out, r.pairCosts()...)
+	for line := range strings.Lines(strings.Join(out, "\n")) {
+		if n := utf8.RuneCountInString(strings.TrimSpace(line)); n > 120 {
+			t.Errorf("a line of %d characters: expected 120 at most, the width of a terminal: %s", n, line)
+		}
+	}
+	want := "random:blip-itm-large, cpu f32, batch 1: image with pairs of 1, 8, 33 texts takes 2.00, 2.00, 2.00 x the time of image"
+	if costs := r.pairCosts(); len(costs) != 8 || costs[0] != want {
+		t.Errorf("%q, want 8 lines, the first %q", costs, want)
+	}
+	if row := r.RunsTable().Rows[4]; !strings.HasPrefix(strings.Join(row, " "), "random:blip-itm-large pair 33 f32 1 ") {
+		t.Errorf("row %q", row)
+	}
+}
+
+func TestHoist(t *testing.T) {
+	table := func(rows ...[]string) report.Table {
+		return hoist(report.Table{Title: "t", Header: []string{"model", "tower", "batch", "threads"}, Numeric: []bool{false, false, true, true}, Rows: rows})
+	}
+	for _, c := range []struct {
+		got           report.Table
+		title, header string
+	}{
+		{table([]string{"m", "image", "1", "2"}, []string{"m", "image", "8", "2"}), "t: m, 2 threads", "tower batch"},
+		{table([]string{"m", "image", "1", "2"}, []string{"n", "image", "1", "4"}), "t: batch 1", "model tower threads"},
+		{table([]string{"m", "image", "1", "2"}, []string{"n", "text", "8", "4"}), "t", "model tower batch threads"},
+		{table(), "t", "model tower batch threads"},
+	} {
+		n := len(c.got.Header)
+		if c.got.Title != c.title || strings.Join(c.got.Header, " ") != c.header || len(c.got.Numeric) != n {
+			t.Errorf("%+v, want %s: %s", c.got, c.title, c.header)
+		}
+		for _, row := range c.got.Rows {
+			if len(row) != n {
+				t.Errorf("row %q under %q", row, c.got.Header)
+			}
+		}
 	}
 }
 

@@ -3,7 +3,9 @@ package throughput
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tia2-engine/tia2-engine/bench/profile"
 	"github.com/tia2-engine/tia2-engine/bench/report"
@@ -45,12 +47,47 @@ func (r *Report) Heading() string {
 		orDash(m.PeakGFLOPS.Int8), orDash(m.BandwidthGBs), dash(e.Engine), dash(e.GGML), dash(e.OneDNN), isa)
 }
 
+// hoist moves columns whose cells are all alike into the title, so that a terminal is wide enough for the table. A cell
+// that says little without its column's name takes that along.
+func hoist(t report.Table) report.Table {
+	words := map[string]string{"model": "%s", "backend": "%s", "dtype": "%s", "batch": "batch %s", "threads": "%s threads"}
+	if len(t.Rows) == 0 {
+		return t
+	}
+	var said []string
+	for c := len(t.Header) - 1; c >= 0; c-- {
+		word, movable := words[t.Header[c]]
+		same := func(row []string) bool { return row[c] == t.Rows[0][c] }
+		if !movable || slices.ContainsFunc(t.Rows, func(row []string) bool { return !same(row) }) {
+			continue
+		}
+		said = append(said, fmt.Sprintf(word, t.Rows[0][c]))
+		t.Header, t.Numeric = slices.Delete(t.Header, c, c+1), slices.Delete(t.Numeric, c, c+1)
+		for i := range t.Rows {
+			t.Rows[i] = slices.Delete(t.Rows[i], c, c+1)
+		}
+	}
+	if len(said) > 0 {
+		slices.Reverse(said)
+		t.Title += ": " + strings.Join(said, ", ")
+	}
+	return t
+}
+
+// towerCell adds the number of texts an image to the tower pair of a cross encoder.
+func towerCell(tower string, texts int) string {
+	if texts > 0 {
+		return fmt.Sprintf("%s %d", tower, texts)
+	}
+	return tower
+}
+
 // RunsTable lists the runs as people read them: four digits, percent, and only the columns that a terminal is wide
 // enough for. The threads are in the heading; the CSV and the JSON have everything.
 func (r *Report) RunsTable() report.Table {
-	return makeTable("throughput", r.Runs, []column[Run]{
+	return hoist(makeTable("throughput", r.Runs, []column[Run]{
 		{"model", false, func(r Run) string { return r.Model }},
-		{"tower", false, func(r Run) string { return r.Tower }},
+		{"tower", false, func(r Run) string { return towerCell(r.Tower, r.PromptsPerImage) }},
 		{"backend", false, func(r Run) string { return r.Backend }},
 		{"dtype", false, func(r Run) string { return r.DType }},
 		{"batch", true, func(r Run) string { return strconv.Itoa(r.Batch) }},
@@ -63,7 +100,7 @@ func (r *Report) RunsTable() report.Table {
 		{"of peak", true, func(r Run) string { return percent(r.PeakFraction) }},
 		{"RSS MB", true, func(r Run) string { return orDash(r.RSSPeakMB) }},
 		{"calls", true, func(r Run) string { return strconv.Itoa(r.Calls) }},
-	})
+	}))
 }
 
 // RunsCSV lists the runs for programs: the names and numbers of the JSON.
@@ -90,6 +127,7 @@ func (r *Report) RunsCSV() report.Table {
 		{"weights_mb", true, func(r Run) string { return number(r.WeightsMB) }},
 		{"calls", true, func(r Run) string { return strconv.Itoa(r.Calls) }},
 		{"stop", false, func(r Run) string { return r.Stop }},
+		{"prompts_per_image", true, func(r Run) string { return strconv.Itoa(r.PromptsPerImage) }},
 	})
 }
 
@@ -113,11 +151,21 @@ func (r *Run) OpsTable() report.Table {
 	})
 }
 
-// Table lists the changes. Warnings, notes and unmatched runs are the caller's to print, see [Comparison.Remarks].
+// Table lists the changes as people read them. Warnings, notes, also those of single runs, and unmatched runs are the
+// caller's to print, see [Comparison.Remarks].
 func (c Comparison) Table() report.Table {
-	return makeTable("compared with the older report", c.Changes, []column[Change]{
+	return hoist(makeTable("compared with the older report", c.Changes, changeColumns()))
+}
+
+// CSV lists the changes for programs, each with its note.
+func (c Comparison) CSV() report.Table {
+	return makeTable("", c.Changes, append(changeColumns(), column[Change]{"note", false, func(c Change) string { return c.Note }}))
+}
+
+func changeColumns() []column[Change] {
+	return []column[Change]{
 		{"model", false, func(c Change) string { return c.Model }},
-		{"tower", false, func(c Change) string { return c.Tower }},
+		{"tower", false, func(c Change) string { return towerCell(c.Tower, c.PromptsPerImage) }},
 		{"backend", false, func(c Change) string { return c.Backend }},
 		{"dtype", false, func(c Change) string { return c.DType }},
 		{"batch", true, func(c Change) string { return strconv.Itoa(c.Batch) }},
@@ -129,12 +177,11 @@ func (c Comparison) Table() report.Table {
 		{"p", true, func(c Change) string { return pValue(c.P) }},
 		{"RSS ratio", true, func(c Change) string { return ratio(c.RSSRatio) }},
 		{"verdict", false, func(c Change) string { return string(c.Verdict) }},
-		{"note", false, func(c Change) string { return c.Note }},
-	})
+	}
 }
 
-// Remarks returns the lines to print with the table of changes: warnings first, then notes, runs that only one report
-// has, and the summary.
+// Remarks returns the lines to print with the table of changes: warnings first, then notes, why a verdict is unclear or
+// differs, runs that only one report has, and the summary.
 func (c Comparison) Remarks() []string {
 	var out []string
 	for _, w := range c.Warnings {
@@ -142,6 +189,11 @@ func (c Comparison) Remarks() []string {
 	}
 	for _, n := range c.Notes {
 		out = append(out, "note: "+n)
+	}
+	for _, change := range c.Changes {
+		if change.Note != "" {
+			out = append(out, fmt.Sprintf("%s: %s: %s", change.Verdict, change.Key, change.Note))
+		}
 	}
 	for _, k := range c.OnlyOld {
 		out = append(out, "only in the older report: "+k.String())

@@ -26,12 +26,19 @@ const batchDefault = 32
 // textTowers are those whose work includes texts.
 var textTowers = []string{throughput.TowerText, throughput.TowerPair, throughput.TowerE2E}
 
+// randomNames are the models of random:NAME, small ones first.
+var randomNames = []string{"vit-b-32", "vit-b-16", "vit-l-14", "vit-l-14-336", "vit-h-14", "vit-g-14", "pickscore", "hpsv2",
+	"blip-itm-base", "blip-itm-large", "imagereward", "blip2-itm", "aesthetic"}
+
 func benchCommand(con *console) *cli.Command {
 	return &cli.Command{
 		Name:  "bench",
 		Usage: "measure throughput on this machine, and agreement with people on a data set",
 		Description: "Without flags: the embedded model on the embedded set. random:NAME is a full-size architecture with random weights:\n" +
-			"for throughput only, so it gets no alignment.",
+			"for throughput only, so it gets no alignment. NAME:\n" +
+			strings.Join(randomNames[:8], ", ") + ",\n" + strings.Join(randomNames[8:], ", ") + ".\n" +
+			"A cross encoder (BLIP, BLIP-2, ImageReward) is timed with 1, 8 and 33 texts an image in the tower pair, which encodes\n" +
+			"the images, too. ImageReward has no tower text, an aesthetic head none at all.",
 		Flags: append(append(append(append(modelFlags(), limitFlags()...), setFlags("images")...), alignFlags()...),
 			&cli.StringFlag{Name: "tower", Usage: "what to time, separated by commas: " + strings.Join(throughput.Towers(), ", ") + " (default: " + strings.Join(throughput.DefaultTowers(), ",") + ")"},
 			&cli.IntSliceFlag{Name: "batches", Usage: "time these batch sizes, repeatable (default: --batch, else 32)"},
@@ -175,10 +182,14 @@ func (con *console) measure(c *cli.Context, opt throughput.Options, alignOpt ali
 	bar := con.progress()
 	defer bar.done()
 	opt.Progress = bar.items
+	opt.Note = func(text string) { con.warnf("note: %s", text) }
 	for _, spec := range modelSpecs(c) {
 		if err := con.timeModel(c, spec, bar, opt, result); err != nil {
 			return result, aligned, errors.Join(failed, err)
 		}
+	}
+	if len(result.Runs) == 0 {
+		failed = errors.Join(failed, errors.New("bench: the models have none of the towers: nothing was timed"))
 	}
 	return result, aligned, failed
 }
@@ -203,7 +214,7 @@ func (con *console) alignment(c *cli.Context, specs []string, opt align.Options)
 	if err != nil {
 		return nil, err
 	}
-	scores, failed := con.runModels(c, specs, sets, "")
+	scores, failed := con.runModels(c, specs, sets, "", opt)
 	if scores == nil {
 		return nil, failed
 	}
@@ -257,7 +268,10 @@ func writeBench(w io.Writer, format string, result *throughput.Report, aligned *
 			tables = append(tables, t)
 		}
 	}
-	if change != nil {
+	switch {
+	case change != nil && format == "csv":
+		tables = append(tables, change.CSV())
+	case change != nil:
 		tables = append(tables, change.Table())
 	}
 	if err := report.Write(b, format, nil, tables...); err != nil {

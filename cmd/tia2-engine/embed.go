@@ -23,8 +23,9 @@ func embedCommand(con *console) *cli.Command {
 		Name:      "embed",
 		Usage:     "embed pictures and texts with one model",
 		UsageText: "tia2-engine embed [--images FILE|DIR|PATTERN]... [--texts FILE] --out X.npz|X.npy|X.jsonl|X.parquet",
-		Description: "npz: image_embeds f32 [N,D], text_embeds f32 [M,D], logit_scale, image_names, text_names. A picture that cannot\n" +
-			"be read is named on stderr and is a row of NaN (left out of jsonl and parquet); the exit status is then 1.",
+		Description: "npz: image_embeds f32 [N,D], text_embeds f32 [M,D], logit_scale, image_names, text_names. BLIP-2 has Q embeddings a\n" +
+			"picture, one after another: image_embeds f32 [N,Q*D]. A picture that cannot be read is named on stderr and is a row\n" +
+			"of NaN (left out of jsonl and parquet); the exit status is then 1. ImageReward and aesthetic heads embed nothing.",
 		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags()),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
@@ -52,31 +53,35 @@ func embed(con *console, c *cli.Context) (err error) {
 	if strings.EqualFold(filepath.Ext(out), ".npy") && c.IsSet("images") && c.IsSet("texts") {
 		return usagef("--out %s: an .npy file holds one array: expected --images or --texts, not both, or .npz", out)
 	}
+	specs := modelSpecs(c)
+	if len(specs) != 1 {
+		return usagef("embed: %d models: expected one", len(specs))
+	}
 	images, texts, err := con.inputs(c)
 	if err != nil {
 		return err
 	}
 	bar := con.progress()
 	defer bar.done()
-	models, err := con.openModels(c, modelSpecs(c), bar, func(opt *engine.Options) { opt.NoNormalize = c.Bool("no-normalize") })
+	models, err := con.openModels(c, specs, bar, func(opt *engine.Options) { opt.NoNormalize = c.Bool("no-normalize") })
 	if err != nil {
 		return err
 	}
 	defer con.closeModels(models, &err)
-	if len(models) != 1 {
-		return usagef("embed: %d models: expected one", len(models))
+	m, info := models[0], models[0].Info()
+	if !info.HasEmbeddings() {
+		return usagef("embed: %s gives %s and has no embeddings: expected a CLIP, BLIP or BLIP-2", info.Spec, strings.Join(info.Rewards, ", "))
 	}
-	m := models[0]
-	result := export.Embeddings{LogitScale: m.Info().LogitScale}
+	result := export.Embeddings{LogitScale: info.LogitScale}
 	var failed error
 	if len(images) > 0 {
-		result.Images, failed = con.embedAll(c.Context, m, bar, "images", imageNames(images), func(ctx context.Context, from, to int) (engine.Embeddings, error) {
+		result.Images, failed = con.embedAll(c.Context, bar, "images", imageNames(images), info.ImageVectors*info.EmbedDim, func(ctx context.Context, from, to int) (engine.Embeddings, error) {
 			return m.EncodeImages(ctx, images[from:to])
 		})
 	}
 	if len(texts) > 0 && (failed == nil || errors.Is(failed, errReported)) {
 		var err error
-		result.Texts, err = con.embedAll(c.Context, m, bar, "texts", texts, func(ctx context.Context, from, to int) (engine.Embeddings, error) {
+		result.Texts, err = con.embedAll(c.Context, bar, "texts", texts, info.EmbedDim, func(ctx context.Context, from, to int) (engine.Embeddings, error) {
 			return m.EncodeTexts(ctx, texts[from:to])
 		})
 		failed = errors.Join(failed, err)
@@ -93,11 +98,11 @@ func (con *console) save(out string, e export.Embeddings) error {
 	return export.WriteEmbeddings(out, e)
 }
 
-// embedAll embeds items in chunks. Items that fail are named and are rows of NaN. When a chunk fails as a whole, or the
+// embedAll embeds items in chunks, each as dim values. Items that fail are named and are rows of NaN. When a chunk fails as a whole, or the
 // user interrupts, the rows of the chunks before it are returned with the error.
-func (con *console) embedAll(ctx context.Context, m *engine.Model, bar *progress, what string, names []string,
+func (con *console) embedAll(ctx context.Context, bar *progress, what string, names []string, dim int,
 	encode func(ctx context.Context, from, to int) (engine.Embeddings, error)) (*export.Rows, error) {
-	rows := &export.Rows{Dim: m.Info().EmbedDim}
+	rows := &export.Rows{Dim: dim}
 	var failed error
 	for from := 0; from < len(names); from += chunkItems {
 		to := min(from+chunkItems, len(names))

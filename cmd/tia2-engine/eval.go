@@ -23,7 +23,10 @@ func evalCommand(con *console) *cli.Command {
 		Usage: "measure how well rewards, raw and with TextNorm, agree with people on a data set",
 		UsageText: "tia2-engine eval [--set demo|DIR] --model SPEC... [--save-scores scores.jsonl]\n" +
 			"tia2-engine eval [--set demo|DIR] --scores scores.jsonl...",
+		Description: "Every reward raw and as NAME_textnorm, and with two or more textnorm_mean and textnorm_ur. --rewards takes some of\n" +
+			"them only, --ensemble puts some of those into the two ensembles.",
 		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("images"), alignFlags()),
+			scaleFlag(),
 			&cli.StringSliceFlag{Name: "scores", Usage: "`FILE` of rewards that exist, repeatable; no model is run"},
 			&cli.StringFlag{Name: "save-scores", Usage: "keep the rewards in `FILE`: a run that ended early goes on there"},
 			&cli.StringFlag{Name: "plot", Usage: "draw the best-of-n curves to `FILE` (.svg or .png)"},
@@ -40,6 +43,8 @@ func alignFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "softmax-scale", Value: textnorm.DefaultScale, Usage: "softmax scale of the protocol fixed"},
 		&cli.Float64Flag{Name: "penalty", Value: textnorm.DefaultPenalty, Usage: "weight of the members' variance in textnorm_ur, protocol fixed"},
 		&cli.StringFlag{Name: "minmax", Value: "image", Usage: "rescale rewards over the prompts of an image, or over all images of a prompt set: image, set"},
+		&cli.StringFlag{Name: "rewards", Usage: "evaluate these `NAMES` only, separated by commas", DefaultText: "all"},
+		&cli.StringFlag{Name: "ensemble", Usage: "make textnorm_mean and textnorm_ur of these `NAMES`, separated by commas", DefaultText: "all that depend on the text"},
 		&cli.IntFlag{Name: "resamples", Usage: "bootstrap samples of the intervals", DefaultText: "10000"},
 		&cli.Uint64Flag{Name: "seed", Usage: "of the bootstrap"},
 	}
@@ -63,8 +68,26 @@ func alignOptions(c *cli.Context) (align.Options, error) {
 	}
 	return align.Options{
 		Protocol: protocol, Scale: scale, Penalty: &penalty, MinMax: minmax,
+		Rewards: names(c.String("rewards")), Members: names(c.String("ensemble")),
 		Resampling: metrics.Resampling{Resamples: c.Int("resamples"), Seed: c.Uint64("seed")},
 	}, nil
+}
+
+// names splits a list at its commas; "" is none.
+func names(list string) []string {
+	if list == "" {
+		return nil
+	}
+	return strings.Split(list, ",")
+}
+
+// checkRewards refuses names of --rewards and --ensemble that are not among the rewards that there are.
+func checkRewards(opt align.Options, have []string) error {
+	slices.Sort(have)
+	if err := opt.CheckRewards(slices.Compact(have)); err != nil {
+		return usagef("--rewards, --ensemble: %v", err)
+	}
+	return nil
 }
 
 func eval(con *console, c *cli.Context) error {
@@ -73,6 +96,12 @@ func eval(con *console, c *cli.Context) error {
 	}
 	if c.IsSet("scores") && (c.IsSet("model") || c.IsSet("save-scores")) {
 		return usagef("eval: expected --scores, or models to run, not both")
+	}
+	if c.IsSet("scores") && c.IsSet("scale-convention") {
+		return usagef("eval: --scale-convention is of the models that are run: expected no --scores, which are taken as they are")
+	}
+	if _, err := scales(c); err != nil {
+		return err
 	}
 	plotFormat := strings.TrimPrefix(strings.ToLower(filepath.Ext(c.String("plot"))), ".")
 	if c.IsSet("plot") && plotFormat != "svg" && plotFormat != "png" {
@@ -90,7 +119,7 @@ func eval(con *console, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	scores, failed := con.evalScores(c, sets)
+	scores, failed := con.evalScores(c, sets, opt)
 	if scores == nil {
 		return failed
 	}
@@ -114,7 +143,7 @@ func setSpec(c *cli.Context) string {
 }
 
 // evalScores reads the scores of --scores, or computes them. Scores may come with errReported.
-func (con *console) evalScores(c *cli.Context, sets []*tia2.Set) (*tia2.Scores, error) {
+func (con *console) evalScores(c *cli.Context, sets []*tia2.Set, opt align.Options) (*tia2.Scores, error) {
 	if files := c.StringSlice("scores"); len(files) > 0 {
 		scores := tia2.NewScores()
 		for _, path := range files {
@@ -122,9 +151,12 @@ func (con *console) evalScores(c *cli.Context, sets []*tia2.Set) (*tia2.Scores, 
 				return nil, err
 			}
 		}
+		if err := checkRewards(opt, scores.Rewards()); err != nil {
+			return nil, err
+		}
 		return scores, nil
 	}
-	return con.runModels(c, modelSpecs(c), sets, c.String("save-scores"))
+	return con.runModels(c, modelSpecs(c), sets, c.String("save-scores"), opt)
 }
 
 func readScores(scores *tia2.Scores, path string) error {
@@ -138,7 +170,7 @@ func readScores(scores *tia2.Scores, path string) error {
 
 // runModels scores the sets with the models that specs name. Where save is empty the scores are kept in a temporary
 // file, which an interrupted run loses.
-func (con *console) runModels(c *cli.Context, specs []string, sets []*tia2.Set, save string) (_ *tia2.Scores, err error) {
+func (con *console) runModels(c *cli.Context, specs []string, sets []*tia2.Set, save string, opt align.Options) (_ *tia2.Scores, err error) {
 	if save == "" {
 		dir, err := os.MkdirTemp("", "tia2-engine-scores-")
 		if err != nil {
@@ -154,5 +186,9 @@ func (con *console) runModels(c *cli.Context, specs []string, sets []*tia2.Set, 
 		return nil, err
 	}
 	defer con.closeModels(models, &err)
-	return con.scoreSets(c, sets, models.scorers(), save, bar)
+	rewards, err := models.rewards(c)
+	if err != nil {
+		return nil, err
+	}
+	return con.scoreSets(c, sets, rewards, save, bar, opt)
 }

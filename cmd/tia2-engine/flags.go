@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,14 +33,47 @@ func outFlag(usage string) cli.Flag {
 // modelFlags say which models run, where and how.
 func modelFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringSliceFlag{Name: "model", Usage: "`SPEC` of a model, repeatable: demo, a .gguf, a Hugging Face folder, a checkpoint file, random:NAME, hf:OWNER/REPO (default: demo)"},
+		&cli.StringSliceFlag{Name: "model", Usage: "`SPEC` of a model, repeatable: demo, a .gguf, a Hugging Face folder, a checkpoint file, random:NAME (full size, random weights), hf:OWNER/REPO (default: demo)"},
 		&cli.StringFlag{Name: "backend", Value: "auto", Usage: "auto, cpu, vulkan, cuda, metal or the name of a device"},
 		&cli.StringFlag{Name: "dtype", Usage: "type of the weights in memory: f32, bf16, f16, int8 (default: as the model's file has them)"},
 		&cli.IntFlag{Name: "threads", Usage: "CPU threads", DefaultText: "one for each CPU that this process may use"},
 		&cli.IntFlag{Name: "batch", Usage: "images or texts a call", DefaultText: "32"},
 		&cli.StringFlag{Name: "cache", Usage: "`DIR` for downloads and converted checkpoints, or off (default: the user's cache folder)"},
 		&cli.StringFlag{Name: "arch", Usage: "architecture of a checkpoint that does not tell it itself, such as ViT-B-32"},
+		&cli.StringFlag{Name: "itm-token", Usage: "first `TOKEN` of a pair for blip_itm: cls (BLIP's demo, Hugging Face), enc (LAVIS, BLIP's retrieval)", DefaultText: "cls"},
+		&cli.StringFlag{Name: "itm-output", Usage: "`VALUE` of blip_itm and blip2_itm: probability, or logit (that of a match)", DefaultText: "probability"},
+		&cli.IntFlag{Name: "max-length", Usage: "most `TOKENS` of a text of BLIP, BLIP-2 and ImageReward, special ones included; -1: all that fit into the model", DefaultText: "where the checkpoint's reference cuts"},
+		&cli.StringFlag{Name: "text-cleaning", Usage: "what is done to texts of BLIP, BLIP-2 and ImageReward first: none, blip_caption (LAVIS)", DefaultText: "as the checkpoint's reference does"},
+		imageSizeFlag(),
 	}
+}
+
+func imageSizeFlag() cli.Flag {
+	return &cli.IntFlag{Name: "image-size", Usage: "side `S` in pixels of the pictures of a BLIP; its position embedding is interpolated", DefaultText: "the checkpoint's own"}
+}
+
+// imageSize reads imageSizeFlag.
+func imageSize(c *cli.Context) (int, error) {
+	side := c.Int("image-size")
+	if c.IsSet("image-size") && (side < 1 || side > 4096) {
+		return 0, usagef("--image-size %d: expected 1 to 4096, a multiple of the model's patches", side)
+	}
+	return side, nil
+}
+
+// scaleFlag says in which scales rewards are written.
+func scaleFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "scale-convention", Usage: "write rewards as another program does, repeatable: `NAME` for all that know it, or REWARD=NAME; one of " +
+		strings.Join(engine.Conventions(""), ", "), DefaultText: "raw"}
+}
+
+// scales reads scaleFlag.
+func scales(c *cli.Context) (engine.Scales, error) {
+	s, err := engine.ParseScales(c.StringSlice("scale-convention"))
+	if err != nil {
+		return s, usageError{"--" + err.Error()}
+	}
+	return s, nil
 }
 
 // limitFlags bound what a picture may cost.
@@ -74,6 +108,12 @@ func modelOptions(c *cli.Context) (engine.Options, error) {
 		Limits:   imageLimits(c),
 
 		EmbeddingCache: c.String("embeddings-cache"),
+
+		ITMToken:     c.String("itm-token"),
+		ITMOutput:    c.String("itm-output"),
+		MaxLength:    c.Int("max-length"),
+		TextCleaning: c.String("text-cleaning"),
+		Shared:       len(modelSpecs(c)) > 1,
 	}
 	if size := c.String("embeddings-cache-size"); size != "" {
 		var err error
@@ -84,11 +124,31 @@ func modelOptions(c *cli.Context) (engine.Options, error) {
 	if opt.Threads < 0 || opt.Batch < 0 {
 		return opt, usagef("--threads and --batch: expected numbers >= 1")
 	}
-	switch opt.DType {
-	case "", "f32", "bf16", "f16", "int8":
-		return opt, nil
+	if n := opt.MaxLength; c.IsSet("max-length") && n < 2 && n != -1 {
+		return opt, usagef("--max-length %d: expected 2 or more, for the special tokens, or -1", n)
 	}
-	return opt, usagef("--dtype %s: expected f32, bf16, f16 or int8", opt.DType)
+	for _, f := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"dtype", opt.DType, []string{"f32", "bf16", "f16", "int8"}},
+		{"itm-token", opt.ITMToken, []string{"cls", "enc"}},
+		{"itm-output", opt.ITMOutput, []string{"probability", "logit"}},
+		{"text-cleaning", opt.TextCleaning, []string{"none", "blip_caption"}},
+	} {
+		if f.value != "" && !slices.Contains(f.allowed, f.value) {
+			return opt, usagef("--%s %s: expected %s", f.name, f.value, orList(f.allowed))
+		}
+	}
+	var err error
+	opt.ImageSize, err = imageSize(c)
+	return opt, err
+}
+
+// orList is "a, b or c".
+func orList(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // byteUnits are what parseBytes knows, longer names before those that end them.

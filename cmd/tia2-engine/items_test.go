@@ -42,6 +42,16 @@ func readArray(t *testing.T, path, name string) (shape []int, data []float32) {
 	return h.Descr.Shape, data
 }
 
+func hasArray(t *testing.T, path, name string) bool {
+	t.Helper()
+	r, err := npz.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	return r.Header(name+".npy") != nil
+}
+
 func TestTokenize(t *testing.T) {
 	in := `{"text":"a cat","n":1.50}` + "\n\n" + `{"ids":[7],"text":"a"}` + "\n"
 	want := `{"text":"a cat","n":1.50,"ids":[49406,320,2368,49407]}` + "\n" + `{"ids":[49406,320,49407],"text":"a"}` + "\n"

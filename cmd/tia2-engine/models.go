@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -34,7 +33,7 @@ func (con *console) openModels(c *cli.Context, specs []string, bar *progress, ch
 		}
 		all = append(all, m)
 		info := m.Info()
-		con.logf("%s: %s of %s, %s on %s, %d values an embedding, source sha256 %.16s", spec, info.Family, info.Name, info.DType, info.Device, info.EmbedDim, info.SourceSHA256)
+		con.logf("%s: %s of %s, %s on %s, gives %s; source sha256 %.16s", spec, info.Family, info.Name, info.DType, info.Device, strings.Join(info.Rewards, ", "), info.SourceSHA256)
 	}
 	return all, nil
 }
@@ -55,6 +54,9 @@ func (con *console) logEmbeddingCache(ms models) {
 	var all engine.EmbeddingCacheStats
 	for _, m := range ms {
 		s := m.EmbeddingCacheStats()
+		if s.Dir == "" {
+			continue // a model without embeddings
+		}
 		s.Images.Asked += all.Images.Asked
 		s.Images.Found += all.Images.Found
 		s.Texts.Asked += all.Texts.Asked
@@ -80,54 +82,19 @@ func (con *console) logEmbeddingCache(ms models) {
 	}
 }
 
-// rewardNames returns a name for the reward of each model: its own, or, where two models give the same one, that with
-// the model's name after it.
-func (ms models) rewardNames() []string {
-	count := map[string]int{}
-	for _, m := range ms {
-		count[m.Info().Reward]++
+// rewards gives the rewards of the models their names, and the scales of the flags.
+func (ms models) rewards(c *cli.Context) (*align.Models, error) {
+	opt, err := modelOptions(c)
+	if err != nil {
+		return nil, err
 	}
-	names := make([]string, len(ms))
-	taken := map[string]bool{}
-	for i, m := range ms {
-		info := m.Info()
-		name := info.Reward
-		if count[name] > 1 {
-			name += "_" + plainName(info)
-		}
-		unique := name
-		for n := 2; taken[unique]; n++ {
-			unique = fmt.Sprintf("%s_%d", name, n)
-		}
-		taken[unique] = true
-		names[i] = unique
+	scales, err := scales(c)
+	if err != nil {
+		return nil, err
 	}
-	return names
-}
-
-// plainName is the model's name without what would be odd in the name of a reward.
-func plainName(info engine.Info) string {
-	name := info.Name
-	if name == "" {
-		name = strings.TrimSuffix(filepath.Base(info.Spec), filepath.Ext(info.Spec))
+	all, err := align.NewModels(ms, opt, scales)
+	if errors.Is(err, engine.ErrInvalid) {
+		err = usageError{"--" + err.Error()}
 	}
-	return strings.Map(func(r rune) rune {
-		if r == ' ' || r == '/' || r == ',' || r < ' ' {
-			return '-'
-		}
-		return r
-	}, name)
-}
-
-// scorers returns the models with distinct names of their rewards.
-func (ms models) scorers() []align.Scorer {
-	names := ms.rewardNames()
-	scorers := make([]align.Scorer, len(ms))
-	for i, m := range ms {
-		scorers[i] = m
-		if names[i] != m.Info().Reward {
-			scorers[i] = align.Rename(m, names[i])
-		}
-	}
-	return scorers
+	return all, err
 }

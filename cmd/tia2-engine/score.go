@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tia2-engine/tia2-engine/bench/align"
 	"github.com/tia2-engine/tia2-engine/bench/export"
 	"github.com/tia2-engine/tia2-engine/engine"
 )
@@ -18,14 +19,20 @@ func scoreCommand(con *console) *cli.Command {
 		UsageText: "tia2-engine score --images FILE|DIR|PATTERN... --texts FILE [--out X.npz|X.json]\n" +
 			"tia2-engine score --set demo|DIR [--images DIR] --out scores.jsonl",
 		Description: "Pairs: one array f32 [N,M] per reward in the .npz; JSON on stdout without --out.\n" +
-			"Set: one line for each picture; a run that ended early goes on where it stopped.",
+			"Set: one line for each picture; a run that ended early goes on where it stopped.\n" +
+			"Rewards: clip, pickscore, hpsv2, blip_itc, blip_itm, blip2_itc, blip2_itm, imagereward, and aesthetic, which takes the\n" +
+			"embeddings of its CLIP: name that with another --model. All models share a picture: it is decoded once.",
 		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("set-images")),
+			scaleFlag(),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable; with --set, the folder of its pictures"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
 			outFlag("`FILE` to write: .npz or .json of pairs, .jsonl of a set"),
 		),
 		Action: func(c *cli.Context) error {
 			if err := requireArgs(c, 0, 0, "none (pictures are named with --images)"); err != nil {
+				return err
+			}
+			if _, err := scales(c); err != nil { // before anything is opened
 				return err
 			}
 			if c.IsSet("set") {
@@ -57,23 +64,19 @@ func scorePairs(con *console, c *cli.Context) (err error) {
 		return err
 	}
 	defer con.closeModels(models, &err)
+	rewards, err := models.rewards(c)
+	if err != nil {
+		return err
+	}
+	scores, err := rewards.Score(c.Context, rewards.All(), images, texts)
+	failed := con.reportItems(err)
+	if failed != nil && !errors.Is(failed, errReported) {
+		return failed
+	}
 	result := export.Scores{Images: imageNames(images), Texts: texts}
-	names := models.rewardNames()
-	var failed error
-	for i, m := range models {
-		rewards, err := m.Score(c.Context, images, texts)
-		if err := con.reportItems(err); errors.Is(err, errReported) {
-			failed = err
-		} else if err != nil {
-			return err
-		}
-		for _, r := range rewards {
-			if len(rewards) == 1 {
-				r.Name = names[i]
-			}
-			result.Names = append(result.Names, r.Name)
-			result.Rewards = append(result.Rewards, r.Scores)
-		}
+	for _, r := range scores {
+		result.Names = append(result.Names, r.Name)
+		result.Rewards = append(result.Rewards, r.Scores)
 	}
 	bar.done()
 	if out == "" {
@@ -110,6 +113,10 @@ func scoreSet(con *console, c *cli.Context) (err error) {
 		return err
 	}
 	defer con.closeModels(models, &err)
-	_, err = con.scoreSets(c, sets, models.scorers(), out, bar)
+	rewards, err := models.rewards(c)
+	if err != nil {
+		return err
+	}
+	_, err = con.scoreSets(c, sets, rewards, out, bar, align.Options{})
 	return err
 }

@@ -76,15 +76,19 @@ func requirePictures(sets []*tia2.Set, flag string) error {
 
 // scoreSets writes the rewards of all models for all sets to the file path, going on where an earlier run stopped. It
 // returns the scores, and errReported if some pictures failed; those that openSets named as missing are not named again.
-func (con *console) scoreSets(c *cli.Context, sets []*tia2.Set, scorers []align.Scorer, path string, bar *progress) (*tia2.Scores, error) {
+// What opt says of the evaluation to come is checked before.
+func (con *console) scoreSets(c *cli.Context, sets []*tia2.Set, models *align.Models, path string, bar *progress, opt align.Options) (*tia2.Scores, error) {
 	w, err := tia2.CreateScores(path)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close()
+	if err := checkRewards(opt, append(w.Scores().Rewards(), models.Names()...)); err != nil {
+		return nil, err
+	}
 	var failed error
 	for _, set := range sets {
-		summary, err := align.ScoreSet(c.Context, set, scorers, w, align.ScoreOptions{
+		summary, err := align.ScoreSet(c.Context, set, models, w, align.ScoreOptions{
 			Progress: func(done, total int) { bar.items("scoring "+set.Name, done, total) },
 		})
 		bar.done()

@@ -1,13 +1,13 @@
-// attention.h: softmax(q k^T / sqrt(d)) v, one head of one sequence, for its last n tokens or for all of them.
+// attention.h: softmax(q k^T / sqrt(d)) v, one head of one sequence: n queries and T keys, of the same tokens or of others.
 //
 // E is float, or uint16_t: bf16.
 //
-//   q        E [n, d]  query i is row i, rows `stride` elements apart
+//   q        E [n, d]  query i is row i, rows `q_stride` elements apart
 //   k, v     E [T, d]  key j is row rows[j] (row j where rows is NULL), rows `stride` elements apart: q, k and v lie in the
-//                      product of a qkv layer, and no row is read that is not named
+//                      product of a qkv layer or of two layers, and no row is read that is not named
 //   out      E [n, d]  rows `out_stride` elements apart; no overlap with the inputs
-//   n        queries, 1 <= n <= T
-//   causal   query i sees keys 0..T-n+i only, else all T
+//   n        queries, n >= 1
+//   causal   query i sees keys 0..T-n+i only (n <= T), else all T
 //   scratch  f32 [tia2_attention_scratch(T, d)]
 //
 // Accuracy: f32: |out - out64| <= (d/8 + 4) * FLT_EPSILON * max|v| * (1 + max over keys of sum_d |q k| / sqrt(d)). bf16: and
@@ -25,7 +25,7 @@
 
 template <class E> struct tia2_attention_head {
     const E       *q, *k, *v;
-    size_t         stride;
+    size_t         q_stride, stride;
     const int32_t *rows;
     E             *out;
     size_t         out_stride;

@@ -11,7 +11,8 @@ static void   put(float *p, double x) { *p = (float)x; }
 static void   put(uint16_t *p, double x) { *p = to_bf16((float)x); }
 
 template <class E> static void attention(const tia2_attention_head<E> *h) {
-    assert(h->d >= 1 && h->n >= 1 && h->n <= h->T && h->stride >= h->d && h->out_stride >= h->d);
+    assert(h->d >= 1 && h->n >= 1 && h->T >= 1 && (h->n <= h->T || !h->causal));
+    assert(h->q_stride >= h->d && h->stride >= h->d && h->out_stride >= h->d);
     const double scale = 1 / sqrt((double)h->d);
     float       *weight = h->scratch; // [T]
     for (size_t t = 0; t < h->n; t++) {
@@ -20,7 +21,7 @@ template <class E> static void attention(const tia2_attention_head<E> *h) {
         double       top = -INFINITY, sum = 0;
         for (size_t j = 0; j < n_keys; j++) {
             double s = 0;
-            for (size_t i = 0; i < h->d; i++) s += number(h->q[t * h->stride + i]) * number(row(h->k, j)[i]);
+            for (size_t i = 0; i < h->d; i++) s += number(h->q[t * h->q_stride + i]) * number(row(h->k, j)[i]);
             weight[j] = (float)(s * scale);
             if (weight[j] > top) top = weight[j];
         }

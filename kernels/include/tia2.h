@@ -9,7 +9,7 @@
 //   - An enum is passed as int32_t: any other value is an error, where a C++ enum would make it undefined behaviour.
 //   - Nothing throws, nothing prints, nothing calls back: log lines are fetched with tia2_log_drain.
 //   - Threads: free functions are safe from any thread at once. A handle is used by one thread at a time.
-// Shapes: B images or texts, T tokens, D embedding width, S image side, P prompts of one prompt set.
+// Shapes: B images or texts, T tokens, D embedding width, S image side, P prompts of one prompt set, or pairs.
 #ifndef TIA2_H
 #define TIA2_H
 
@@ -88,14 +88,17 @@ typedef struct tia2_model_options {
 } tia2_model_options;
 
 typedef struct tia2_model_info {
-    char     family[16]; // "clip"
+    char     family[16];    // "clip", "blip", "blip2"
     char     device[64];
-    int32_t  embed_dim;  // D
-    int32_t  image_size; // S
+    int32_t  embed_dim;     // D; 0: the model has no embeddings (ImageReward)
+    int32_t  image_vectors; // V, embeddings of an image: 1; BLIP-2: one for each query
+    int32_t  state_width;   // W of the states of an image [T, W] that pairs are computed from; 0: no cross encoder
+    int32_t  pair_outputs;  // values of a pair: 2 logits (no match, match), ImageReward 1; 0: no cross encoder
+    int32_t  image_size;    // S
     int32_t  context;    // most tokens of one text, special ones included
     int32_t  vocab_size;
     int32_t  image_tokens;   // T of the image tower, class token included
-    float    logit_scale;    // already exp()-ed
+    float    logit_scale;    // already exp()-ed; 1 where the model has none
     uint64_t weights_bytes;  // on the device
     double   image_flops;    // of one image through its tower
     double   text_flops_per_token, text_flops_attention; // one text of T tokens costs per_token*T + attention*T*T
@@ -110,16 +113,31 @@ void tia2_model_info_get(const tia2_model *m, tia2_model_info *out) TIA2_NOEXCEP
 
 typedef enum tia2_pixel_type { TIA2_PIXELS_U8 = 0, TIA2_PIXELS_F32 = 1 } tia2_pixel_type;
 
-// Embeds B images. pixels: u8 [B, S, S, 3] (normalised here with the model's mean and std) or f32 [B, 3, S, S] already
-// normalised. dst: f32 [B, D]; L2-normalised when `normalize` is not 0.
+// Encodes B images. pixels: u8 [B, S, S, 3] (normalised here with the model's mean and std) or f32 [B, 3, S, S] already
+// normalised; type: tia2_pixel_type. dst: f32 [B, V, D], the embeddings, L2-normalised when `normalize` is not 0; states:
+// f32 [B, T, W], what tia2_match takes. Either may be (NULL, 0), not both; what is not asked for is not computed.
 tia2_status tia2_encode_images(tia2_model *m, const void *pixels, int32_t type, int32_t B, int32_t normalize, float *dst,
-                               size_t dst_len, tia2_error *err) TIA2_NOEXCEPT; // type: tia2_pixel_type
+                               size_t dst_len, float *states, size_t states_len, tia2_error *err) TIA2_NOEXCEPT;
 
 // Embeds B texts. ids: the token ids of all texts one after another, each from its first special token to the token it
-// is pooled at (CLIP: the first EOT), which comes last. offsets: [B + 1], text b is ids[offsets[b]..offsets[b+1]).
-// dst as above.
+// is pooled at (CLIP: the first EOT), which comes last; BERT's texts are pooled at their first token and end at their
+// last. offsets: [B + 1], text b is ids[offsets[b]..offsets[b+1]). dst: f32 [B, D], as above.
 tia2_status tia2_encode_texts(tia2_model *m, const int32_t *ids, const int32_t *offsets, int32_t B, int32_t normalize,
                               float *dst, size_t dst_len, tia2_error *err) TIA2_NOEXCEPT;
+
+// Computes n pairs of images and texts, which the cross encoder reads together: pair p is image image_of[p] with text
+// text_of[p]. states: f32 [images, T, W], of tia2_encode_images; ids, offsets: of the texts, as tia2_encode_texts takes them.
+// dst: f32 [n, pair_outputs].
+// What belongs to an image alone (keys and values of the cross-attention) is computed once for pairs of the image that
+// stand together, what belongs to a text alone (its first self-attention) once a call. The pairs are computed in passes, so
+// that memory does not grow with their number.
+tia2_status tia2_match(tia2_model *m, const float *states, int32_t images, const int32_t *ids, const int32_t *offsets,
+                       int32_t texts, const int32_t *image_of, const int32_t *text_of, int32_t n, float *dst, size_t dst_len,
+                       tia2_error *err) TIA2_NOEXCEPT;
+
+// What tia2_match costs for all pairs of so many images with these texts (offsets [texts + 1]), in FLOPs; 0 for a model
+// without cross encoder.
+double tia2_match_flops(tia2_model *m, int32_t images, const int32_t *offsets, int32_t texts) TIA2_NOEXCEPT;
 
 void tia2_model_free(tia2_model *m) TIA2_NOEXCEPT; // NULL is fine
 

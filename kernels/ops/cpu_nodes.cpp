@@ -7,6 +7,7 @@
 #include <atomic>
 #include <iterator>
 #include <new>
+#include <numeric>
 #include <vector>
 
 namespace tia2 {
@@ -106,8 +107,9 @@ void attend(const tia2_attention_head<uint16_t> &h) { tia2_cpu().attention_bf16(
 struct attention_block {
     range          heads;
     int64_t        first, n;   // rows of q and of the result
-    int64_t        key, T;     // T keys from this row of kv on, or where `path` is not NULL:
-    const int32_t *path;       // [T] rows of kv; query i sees path[0..T-n+i]
+    int64_t        key, T;     // T keys from this row of kv on,
+    const int32_t *path;       // or, where this is not NULL, [T] rows of kv
+    bool           causal;     // query i sees the first T-n+i+1 of them only
 };
 
 template <class E> void attend_block(ggml_tensor *dst, int64_t n_heads, const attention_block &b) {
@@ -118,8 +120,8 @@ template <class E> void attend_block(ggml_tensor *dst, int64_t n_heads, const at
     const auto *v = (const E *)row_of(kv, b.path ? 0 : b.key) + kv->ne[0] - W; // values are the last W of a row, keys the W before
     for (int64_t h = b.heads.begin; h < b.heads.end; h++) {
         const int64_t at = h * d;
-        attend({(const E *)row_of(q, b.first) + at, v - W + at, v + at, (size_t)kv->ne[0], b.path, (E *)row_of(dst, b.first) + at, (size_t)W,
-                (size_t)b.T, (size_t)b.n, (size_t)d, b.path != nullptr, scratch.data()});
+        attend({(const E *)row_of(q, b.first) + at, v - W + at, v + at, (size_t)q->ne[0], (size_t)kv->ne[0], b.path,
+                (E *)row_of(dst, b.first) + at, (size_t)W, (size_t)b.T, (size_t)b.n, (size_t)d, b.causal, scratch.data()});
     }
 }
 
@@ -141,7 +143,7 @@ template <class E> void attend_tree(ggml_tensor *dst, const attention_shape &s, 
         int64_t end = i + 1;
         while (end < s.T && !starts(end)) end++;
         path_to(parents, (int32_t)end - 1, path);
-        attend_block<E>(dst, s.heads, {{0, s.heads}, i, end - i, 0, (int64_t)path.size(), path.data()});
+        attend_block<E>(dst, s.heads, {{0, s.heads}, i, end - i, 0, (int64_t)path.size(), path.data(), true});
         i = end;
     }
 }
@@ -150,24 +152,45 @@ template <class E> void attend_pooled_nodes(ggml_tensor *dst, const attention_sh
     std::vector<int32_t> path;
     for (int64_t i = queries.begin; i < queries.end; i++) {
         path_to((const int32_t *)dst->src[2]->data, ((const int32_t *)dst->src[3]->data)[i], path);
-        attend_block<E>(dst, s.heads, {{0, s.heads}, i, 1, 0, (int64_t)path.size(), path.data()});
+        attend_block<E>(dst, s.heads, {{0, s.heads}, i, 1, 0, (int64_t)path.size(), path.data(), true});
     }
 }
 
-// The heads of one image after another.
-template <class E> void attend_images(ggml_tensor *dst, const attention_shape &s, int64_t n, range all) {
+// Calls attend(item, heads) for the heads of one item after another.
+template <class Attend> void each_heads(range all, int64_t n_heads, Attend attend) {
     for (int64_t i = all.begin; i < all.end;) {
-        const int64_t b = i / s.heads, end = std::min(all.end, (b + 1) * s.heads);
-        attend_block<E>(dst, s.heads, {{i - b * s.heads, end - b * s.heads}, b * n, n, b * s.T, s.T, nullptr});
+        const int64_t item = i / n_heads, end = std::min(all.end, (item + 1) * n_heads);
+        attend(item, range{i - item * n_heads, end - item * n_heads});
         i = end;
     }
+}
+
+// n queries of each image.
+template <class E> void attend_images(ggml_tensor *dst, const attention_shape &s, int64_t n, range all) {
+    each_heads(all, s.heads, [&](int64_t b, range heads) {
+        attend_block<E>(dst, s.heads, {heads, b * n, n, b * s.T, s.T, nullptr, false});
+    });
+}
+
+template <class E> void attend_groups(ggml_tensor *dst, const attention_shape &s, range all) {
+    std::vector<int32_t> path;
+    each_heads(all, s.heads, [&](int64_t i, range heads) {
+        const auto &a = ((const attention_group *)dst->src[2]->data)[i];
+        if (a.mores) {
+            path.resize((size_t)(a.keys + a.mores));
+            std::iota(path.begin(), path.begin() + a.keys, a.key);
+            std::iota(path.begin() + a.keys, path.end(), a.more);
+        }
+        attend_block<E>(dst, s.heads, {heads, a.query, a.queries, a.key, a.keys + a.mores, a.mores ? path.data() : nullptr, false});
+    });
 }
 
 template <class E> void attend_part(ggml_tensor *dst, const attention_call &c, int ith, int nth) {
     const attention_shape &s = c.shape;
     if (c.pooled.nodes) return attend_pooled_nodes<E>(dst, s, part_of(c.pooled.n, ith, nth));
     if (s.tree) return attend_tree<E>(dst, s, part_of(s.T, ith, nth));
-    attend_images<E>(dst, s, c.pooled.n ? 1 : s.T, part_of(s.B * s.heads, ith, nth));
+    if (s.groups) return attend_groups<E>(dst, s, part_of(dst->src[2]->ne[1] * s.heads, ith, nth));
+    attend_images<E>(dst, s, dst->ne[1] / s.B, part_of(s.B * s.heads, ith, nth));
 }
 
 void run_attention(ggml_tensor *dst, int ith, int nth, const attention_call &c) {
@@ -254,7 +277,7 @@ ggml_tensor *convert_node(graph_builder &g, ggml_tensor *x, ggml_type out) { ret
 
 ggml_tensor *attention_node(graph_builder &g, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, const pooled_rows &pooled) {
     const int64_t W = pooled.n ? q->ne[0] : q->ne[0] / 3;
-    return node(g, q->type, W, q->ne[1], {q, kv, s.tree, pooled.nodes}, run_attention, attention_call{s, pooled});
+    return node(g, q->type, W, q->ne[1], {q, kv, s.groups ? s.groups : s.tree, pooled.nodes}, run_attention, attention_call{s, pooled});
 }
 
 ggml_tensor *patches_node(graph_builder &g, ggml_tensor *pixels, const patch_grid &grid, ggml_type out) {

@@ -83,7 +83,7 @@ ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, cons
 
 static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, const pooled_rows &pooled) {
     ggml_context *ctx = g.ctx();
-    const int64_t W = pooled.n ? q->ne[0] : q->ne[0] / 3, d = W / s.heads, queries = pooled.n ? pooled.n / s.B : s.T;
+    const int64_t W = pooled.n ? q->ne[0] : q->ne[0] / 3, d = W / s.heads, queries = q->ne[1] / s.B;
     const size_t  e = ggml_element_size(q);
     // part[d, heads, n, B]: W values of each of n*B rows, from value `at` on
     const auto part = [&](ggml_tensor *t, int64_t n, int64_t at) {
@@ -92,7 +92,7 @@ static ggml_tensor *attention_plain(graph_builder &g, ggml_tensor *q, ggml_tenso
     ggml_tensor *qs   = ggml_permute(ctx, part(q, queries, 0), 0, 2, 1, 3);                         // [d, queries, heads, B]
     ggml_tensor *ks   = ggml_permute(ctx, part(kv, s.T, kv->ne[0] - 2 * W), 0, 2, 1, 3);            // [d, T, heads, B]
     ggml_tensor *vs   = ggml_cont(ctx, ggml_permute(ctx, part(kv, s.T, kv->ne[0] - W), 1, 2, 0, 3)); // [T, d, heads, B]
-    ggml_tensor *mask = pooled.nodes ? ggml_get_rows(ctx, s.tree, pooled.nodes) : s.tree;
+    ggml_tensor *mask = s.groups ? s.groups : pooled.nodes ? ggml_get_rows(ctx, s.tree, pooled.nodes) : s.tree;
     ggml_tensor *p    = ggml_soft_max_ext(ctx, matmul(ctx, ks, qs), mask, 1.0f / std::sqrt((float)d), 0.0f);
     ggml_tensor *o    = ggml_permute(ctx, matmul(ctx, vs, p), 0, 2, 1, 3); // [d, heads, queries, B]
     return ggml_cont_2d(ctx, o, W, queries * s.B);
@@ -109,6 +109,11 @@ ggml_tensor *token_tree_input(graph_builder &g, int64_t n) {
     return g.fused() ? g.input("parents", GGML_TYPE_I32, {n}) : g.input("mask", GGML_TYPE_F32, {n, n});
 }
 
+ggml_tensor *attention_groups_input(graph_builder &g, const std::string &name, int64_t n, int64_t queries, int64_t keys) {
+    return g.fused() ? g.input((name + ".groups").c_str(), GGML_TYPE_I32, {(int64_t)(sizeof(attention_group) / sizeof(int32_t)), n})
+                     : g.input((name + ".mask").c_str(), GGML_TYPE_F32, {keys, queries});
+}
+
 ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {
     const int64_t W = x->ne[0], B = x->ne[1] / n;
     return g.op(name, ggml_cont(g.ctx(), ggml_view_2d(g.ctx(), x, W, B, x->nb[1] * (size_t)n, 0)), shape_name({B, W}, x->type), 0, {});
@@ -116,6 +121,28 @@ ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64
 
 ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows) {
     return g.op(name, ggml_get_rows(g.ctx(), x, rows), shape_name({rows->ne[0], x->ne[0]}, x->type), 0, {rows});
+}
+
+ggml_tensor *rows_between(graph_builder &g, ggml_tensor *x, int64_t first, int64_t n) {
+    if (n == x->ne[1]) return x;
+    return ggml_view_2d(g.ctx(), x, x->ne[0], n, x->nb[1], x->nb[1] * (size_t)first);
+}
+
+ggml_tensor *join_rows(graph_builder &g, const char *name, ggml_tensor *a, ggml_tensor *b) {
+    ggml_tensor *y = ggml_concat(g.ctx(), a, b, 1);
+    return g.op(name, y, shape_name({y->ne[1], y->ne[0]}, y->type), 0, {a, b});
+}
+
+ggml_tensor *repeat_rows(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {
+    ggml_tensor *y = ggml_repeat_4d(g.ctx(), x, x->ne[0], x->ne[1] * n, 1, 1);
+    return g.op(name, y, shape_name({y->ne[1], y->ne[0]}, y->type), 0, {x});
+}
+
+ggml_tensor *mean_rows(graph_builder &g, const char *name, ggml_tensor *x, int64_t n) {
+    ggml_context *ctx = g.ctx();
+    const int64_t W = x->ne[0], M = x->ne[1] / n;
+    ggml_tensor  *columns = ggml_cont(ctx, ggml_permute(ctx, ggml_reshape_3d(ctx, x, W, n, M), 1, 0, 2, 3)); // [n, W, M]
+    return g.op(name, ggml_reshape_2d(ctx, ggml_mean(ctx, columns), W, M), shape_name({M, W}, x->type), (double)ggml_nelements(x), {x});
 }
 
 ggml_tensor *patch_input(graph_builder &g, const patch_grid &grid, int64_t B, bool f32_pixels, const linear_weights &w) {

@@ -44,21 +44,22 @@ ggml_tensor *linear(graph_builder &g, const char *name, ggml_tensor *x, const li
 // (x - mean) / sqrt(var + eps) * weight + bias over each row. x f32 [W, M] -> rows of type out.
 ggml_tensor *layer_norm(graph_builder &g, const char *name, ggml_tensor *x, const norm_weights &w, ggml_type out = GGML_TYPE_F32);
 
-// Which rows see which. Images: B sequences of T tokens, all of which see each other. Texts: one tree of T tokens (B = 1),
-// each of which sees itself and its ancestors.
+// Which rows see which. Images: B sequences of T keys, which all queries of the sequence see. Causal texts: one tree of T
+// tokens (B = 1), each of which sees itself and its ancestors. Rows of any length without padding: groups among T keys (B = 1).
 struct attention_shape {
     int64_t      heads, T, B;
-    ggml_tensor *tree; // of token_tree_input, or NULL
+    ggml_tensor *tree   = nullptr; // of token_tree_input, or NULL
+    ggml_tensor *groups = nullptr; // of attention_groups_input, or NULL
 };
 
-// Whose queries are computed: all tokens', or only those of pooled rows.
+// Queries that are not those of all keys' tokens: some of them, or others.
 struct pooled_rows {
-    int64_t      n;     // 0: all tokens
-    ggml_tensor *nodes; // tree: i32 [n], which nodes; NULL: the first token of each of n sequences
+    int64_t      n     = 0;       // 0: a query for every key
+    ggml_tensor *nodes = nullptr; // tree: i32 [n], which nodes; otherwise NULL: n/B for each sequence, or as the groups say
 };
 
-// Self-attention. qkv, f32 or bf16, T*B rows [3W]: q, k and v of a token after each other, each H heads of W/H. With pooled
-// rows q holds theirs, [W, n], and kv the rest, T*B rows [2W]; otherwise both are qkv. pairs: how many (query, key) there
+// qkv, f32 or bf16, T*B rows [3W]: q, k and v of a token after each other, each H heads of W/H. With pooled rows q holds
+// theirs, [W, n], and kv keys and values, T*B rows [2W]; otherwise both are qkv. pairs: how many (query, key) there
 // are. Result: a row [W] for each query, of the same type.
 ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *q, ggml_tensor *kv, const attention_shape &s, int64_t pairs,
                        const pooled_rows &pooled = {});
@@ -67,11 +68,29 @@ ggml_tensor *attention(graph_builder &g, const char *name, ggml_tensor *q, ggml_
 // before it) or -1; or without fused nodes "mask", f32 [n, n], 0 where a query sees a key, else -infinity.
 ggml_tensor *token_tree_input(graph_builder &g, int64_t n);
 
+// Queries that see the same keys, which lie in one piece or in two.
+struct attention_group {
+    int32_t query, queries; // rows of q, and of the result: first, number
+    int32_t key, keys;      // rows of kv
+    int32_t more, mores;    // and these; 0 of them: none
+};
+
+// The input that says which rows see which: NAME.groups, i32 [6, n] of attention_group; or without fused nodes NAME.mask,
+// f32 [keys, queries], 0 where a query sees a key, else -infinity.
+ggml_tensor *attention_groups_input(graph_builder &g, const std::string &name, int64_t n, int64_t queries, int64_t keys);
+
 // Every n-th row of x, from the first. x [W, n*B] -> [W, B].
 ggml_tensor *every_row(graph_builder &g, const char *name, ggml_tensor *x, int64_t n);
 
 // Rows of x by index. x [W, M], rows i32 [n] -> f32 [W, n].
 ggml_tensor *gather_rows(graph_builder &g, const char *name, ggml_tensor *x, ggml_tensor *rows);
+
+// Rows first..first+n-1 of x, f32, where they are; b after a; x repeated, [W, M] -> [W, M*n]; the mean of each n rows, [W, n*M]
+// -> [W, M].
+ggml_tensor *rows_between(graph_builder &g, ggml_tensor *x, int64_t first, int64_t n);
+ggml_tensor *join_rows(graph_builder &g, const char *name, ggml_tensor *a, ggml_tensor *b);
+ggml_tensor *repeat_rows(graph_builder &g, const char *name, ggml_tensor *x, int64_t n);
+ggml_tensor *mean_rows(graph_builder &g, const char *name, ggml_tensor *x, int64_t n);
 
 // How pictures are cut into patches.
 struct patch_grid {

@@ -58,10 +58,10 @@ ggml_tensor *graph_builder::op(const char *name, ggml_tensor *result, std::strin
     return result;
 }
 
-graph::graph(graph_builder &&b, ggml_tensor *output)
-    : ctx_(std::move(b.ctx_)), nodes_(b.nodes_), output_(output), ops_(std::move(b.ops_)), inputs_(std::move(b.inputs_)),
+graph::graph(graph_builder &&b, std::vector<ggml_tensor *> outputs)
+    : ctx_(std::move(b.ctx_)), nodes_(b.nodes_), outputs_(std::move(outputs)), ops_(std::move(b.ops_)), inputs_(std::move(b.inputs_)),
       kept_(std::move(b.kept_)), failed_(std::move(b.failed_)) {
-    ggml_set_output(output_);
+    for (ggml_tensor *t : outputs_) ggml_set_output(t);
 }
 
 void graph::check_supported(ggml_backend_t backend) const {
@@ -81,13 +81,15 @@ void graph::place(ggml_gallocr_t alloc, const graph **alloc_owner) {
         t->data   = nullptr;
         t->buffer = nullptr;
     }
-    if (!ggml_gallocr_alloc_graph(alloc, nodes_)) fail(TIA2_ENOMEM, "the activations of this batch do not fit; try a smaller --batch");
+    // Planned anew: ggml takes the plan of any graph with as many nodes that are as large, whatever reads them.
+    if (!ggml_gallocr_reserve(alloc, nodes_) || !ggml_gallocr_alloc_graph(alloc, nodes_)) fail(TIA2_ENOMEM, "the activations of this batch do not fit; try a smaller --batch");
     *alloc_owner = this;
 }
 
-void graph::run(ggml_backend_t backend, const std::function<void(const char *, ggml_tensor *)> &fill, float *dst,
+void graph::run(ggml_backend_t backend, const std::function<void(const char *, ggml_tensor *)> &fill, std::initializer_list<float *> dst,
                 const std::function<void(const graph_op &, uint64_t)> &on_op) {
     for (const graph_input &in : inputs_) {
+        if (!in.tensor->buffer) continue; // no op reads it
         if (in.constant.empty())
             fill(in.tensor->name, in.tensor);
         else
@@ -98,7 +100,7 @@ void graph::run(ggml_backend_t backend, const std::function<void(const char *, g
     else
         check(ggml_backend_graph_compute(backend, nodes_), backend);
     if (failed_->exchange(false)) fail(TIA2_ENOMEM, "%s: out of memory while computing", ggml_backend_name(backend));
-    ggml_backend_tensor_get(output_, dst, 0, ggml_nbytes(output_));
+    for (size_t i = 0; i < outputs_.size(); i++) ggml_backend_tensor_get(outputs_[i], dst.begin()[i], 0, ggml_nbytes(outputs_[i]));
 }
 
 // Runs op by op: each is a graph of its own over the same tensors.

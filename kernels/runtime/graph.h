@@ -76,7 +76,7 @@ class graph_builder {
 // A finished graph: shape fixed, ready to run.
 class graph {
   public:
-    graph(graph_builder &&b, ggml_tensor *output);
+    graph(graph_builder &&b, std::vector<ggml_tensor *> outputs);
 
     // Throws TIA2_EBACKEND where the device lacks an op.
     void check_supported(ggml_backend_t backend) const;
@@ -85,21 +85,19 @@ class graph {
     // the memory (alloc_owner tells).
     void place(ggml_gallocr_t alloc, const graph **alloc_owner);
 
-    // Runs it. fill is called once for each input that is not constant; then the output is copied to dst.
-    // on_op, when set, is called after every op with its duration; the ops then do not overlap.
-    void run(ggml_backend_t backend, const std::function<void(const char *name, ggml_tensor *)> &fill, float *dst,
+    // Runs it. fill is called once for each input that is not constant and that an op reads; then the outputs are copied to
+    // dst, one each. on_op, when set, is called after every op with its duration; the ops then do not overlap.
+    void run(ggml_backend_t backend, const std::function<void(const char *name, ggml_tensor *)> &fill, std::initializer_list<float *> dst,
              const std::function<void(const graph_op &, uint64_t ns)> &on_op);
 
-    double       flops() const;
-    int64_t      output_elements() const { return ggml_nelements(output_); }
-    const auto  &ops() const { return ops_; }
+    double flops() const;
 
   private:
     void run_timed(ggml_backend_t backend, const std::function<void(const graph_op &, uint64_t ns)> &on_op);
 
     ggml_ptr                 ctx_;
     ggml_cgraph             *nodes_;
-    ggml_tensor             *output_;
+    std::vector<ggml_tensor *> outputs_;
     std::vector<graph_op>    ops_;
     std::vector<graph_input> inputs_;
 

@@ -43,7 +43,7 @@ float random_scale(const std::string &name, const ggml_tensor *t, float &offset)
     offset          = 0;
     if (name == "logit_scale") return offset = 4.6052f, 0;
     if (ends(".bias")) return 0;
-    if (ggml_n_dims(t) == 1 && ends(".weight")) return offset = 1, 0;
+    if (ggml_n_dims(t) == 1 && ends(".weight") && name != "pair_head.weight") return offset = 1, 0;
     return ends("_embd") || ends("token_embd.weight") ? 0.4f : std::sqrt(3.0f / (float)t->ne[0]);
 }
 
@@ -67,8 +67,13 @@ ggml_tensor *weights::get(const std::string &name, std::initializer_list<int64_t
 }
 
 ggml_tensor *weights::get_f32(const std::string &name, std::initializer_list<int64_t> shape) {
-    ggml_tensor *t = get(name, shape);
-    if (t->type != GGML_TYPE_F32)
+    get(name, shape); // or it is missing
+    return find_f32(name, shape);
+}
+
+ggml_tensor *weights::find_f32(const std::string &name, std::initializer_list<int64_t> shape) {
+    ggml_tensor *t = find(name, shape);
+    if (t && t->type != GGML_TYPE_F32)
         fail(TIA2_EMODEL, "%s: tensor %s has type %s, expected f32", file_.path.c_str(), name.c_str(), ggml_type_name(t->type));
     return t;
 }

@@ -16,10 +16,10 @@ class weights {
 
     // The tensor of that name with the given shape, ggml order (innermost first). Throws TIA2_EMODEL.
     ggml_tensor *get(const std::string &name, std::initializer_list<int64_t> shape);
-    // The same, but NULL where the file has no tensor of that name.
-    ggml_tensor *find(const std::string &name, std::initializer_list<int64_t> shape);
     // A vector that must be f32: a norm, a bias, an embedding that is added.
     ggml_tensor *get_f32(const std::string &name, std::initializer_list<int64_t> shape);
+    // The same, but NULL where the file has no tensor of that name.
+    ggml_tensor *find_f32(const std::string &name, std::initializer_list<int64_t> shape);
 
     // Rows [first, first + n) of a matrix, or those values of a vector, of the file.
     ggml_tensor *part(ggml_tensor *t, int64_t first, int64_t n);
@@ -31,6 +31,8 @@ class weights {
     uint64_t bytes() const;
 
   private:
+    ggml_tensor *find(const std::string &name, std::initializer_list<int64_t> shape);
+
     void check_types() const;
     void place(ggml_backend_t backend);
     bool map_file(ggml_backend_t backend);

@@ -25,20 +25,26 @@ template <class E> static E element(float x) {
     return e;
 }
 
+// Where keys and queries lie: in the rows of one qkv product, these as they are, those in order or scattered; or the
+// queries in rows of their own, of which there may be more than keys.
+enum class layout { in_order, scattered, apart };
+
 // Rows of a qkv product for T keys and n queries. What no query may read is NaN: other rows, between rows, q beyond the n.
 // The end of the last row, or the begin of the first, is the end of the memory.
 template <class E> struct sequence {
-    size_t               T, n, d, stride, first; // row of query 0
-    std::vector<int32_t> rows;                   // of the keys; empty: in order from row 0 on
-    check_fence<E>       qkv;
+    size_t               T, n, d, stride, q_stride, first; // row of query 0
+    std::vector<int32_t> rows;                             // of the keys; empty: in order from row 0 on
+    check_fence<E>       qkv, queries;
 
     static size_t n_rows(size_t T, bool scattered) { return scattered ? T + T / 3 + 2 : T; }
 
-    sequence(size_t T_, size_t n_, size_t d_, bool scattered, float mag)
-        : T(T_), n(n_), d(d_), stride(3 * d_ + 5), first(T_ - n_),
-          qkv((n_rows(T_, scattered) - 1) * (3 * d_ + 5) + 3 * d_, check_rand_int(0, 1) == 0) {
+    sequence(size_t T_, size_t n_, size_t d_, layout l, float mag)
+        : T(T_), n(n_), d(d_), stride(3 * d_ + 5), q_stride(l == layout::apart ? d_ + 3 : stride), first(l == layout::apart ? 0 : T_ - n_),
+          qkv((n_rows(T_, l == layout::scattered) - 1) * stride + 3 * d_, check_rand_int(0, 1) == 0),
+          queries(l == layout::apart ? (n_ - 1) * q_stride + d_ : 0, check_rand_int(0, 1) == 0) {
         std::fill(qkv.p(), qkv.p() + qkv.n, element<E>(NAN));
-        if (scattered) {
+        std::fill(queries.p(), queries.p() + queries.n, element<E>(NAN));
+        if (l == layout::scattered) {
             first = (size_t)check_rand_int(0, (int)(n_rows(T, true) - n));
             for (size_t i = 0; i < n_rows(T, true); i++) rows.push_back((int32_t)i);
             for (size_t i = 0; i < T; i++) std::swap(rows[i], rows[(size_t)check_rand_int((int)i, (int)rows.size() - 1)]);
@@ -49,13 +55,13 @@ template <class E> struct sequence {
             for (size_t i = d; i < 3 * d; i++) put(row(j) + i, mag * check_rand_float());
     }
     E *row(size_t j) { return qkv.p() + (rows.empty() ? j : (size_t)rows[j]) * stride; }
-    E *q(size_t i) { return qkv.p() + (first + i) * stride; }
+    E *q(size_t i) { return (queries.n ? queries.p() : qkv.p()) + (first + i) * q_stride; }
     E *k(size_t j) { return row(j) + d; }
     E *v(size_t j) { return row(j) + 2 * d; }
 
     tia2_attention_head<E> head(E *out, size_t out_stride, bool causal, float *scratch) {
         const int32_t *order = rows.empty() ? nullptr : rows.data();
-        return {q(0), qkv.p() + d, qkv.p() + 2 * d, stride, order, out, out_stride, T, n, d, causal, scratch};
+        return {q(0), qkv.p() + d, qkv.p() + 2 * d, q_stride, stride, order, out, out_stride, T, n, d, causal, scratch};
     }
 };
 
@@ -67,11 +73,11 @@ template <class E> static double allowed(const char *isa, double d, double size,
 }
 
 template <class E, class F>
-static void check_one(const char *isa, F fn, size_t T, size_t n, size_t d, bool causal, bool scattered, float mag) {
-    check_case("T=%zu n=%zu d=%zu causal=%d scattered=%d mag=%g", T, n, d, causal, scattered, mag);
+static void check_one(const char *isa, F fn, size_t T, size_t n, size_t d, bool causal, layout l, float mag) {
+    check_case("T=%zu n=%zu d=%zu causal=%d layout=%d mag=%g", T, n, d, causal, (int)l, mag);
     const size_t       out_stride = d + 3;
     const E            blank = element<E>(-7.f);
-    sequence<E>        x(T, n, d, scattered, mag);
+    sequence<E>        x(T, n, d, l, mag);
     check_buf<E>       out(n * out_stride, 5, blank);
     check_fence<float> scratch(tia2_attention_scratch(T, d), check_rand_int(0, 1) == 0);
     const auto         h = x.head(out.p(), out_stride, causal, scratch.p());
@@ -109,16 +115,16 @@ static void check_one(const char *isa, F fn, size_t T, size_t n, size_t d, bool 
 template <class E, class F> static void check_bits(const char *isa, F fn, size_t T, size_t d, bool causal) {
     std::vector<float> scratch(tia2_attention_scratch(T, d));
     std::vector<E>     all(T * d), part(T * d);
-    sequence<E>        x(T, T, d, false, 2);
+    sequence<E>        x(T, T, d, layout::in_order, 2);
     std::fill(x.v(0), x.v(0) + d, element<E>(0.f)); // a result of 0, to which the least weight of a later key would show
     const auto         whole = x.head(all.data(), d, causal, scratch.data());
     fn(&whole);
     for (int trial = 0; trial < 60; trial++) {
         const size_t keys = causal ? (size_t)check_rand_int(1, (int)T) : T;
-        const size_t n = (size_t)check_rand_int(1, (int)std::min(keys, trial % 3 == 0 ? keys : (size_t)20));
+        const size_t n = (size_t)check_rand_int(1, (int)std::min(keys, trial % 4 == 0 ? keys : (size_t)20));
         const size_t from = causal ? keys - n : (size_t)check_rand_int(0, (int)(T - n)); // the first of the n queries
         check_case("T=%zu d=%zu causal=%d: keys=%zu from=%zu n=%zu", T, d, causal, keys, from, n);
-        sequence<E> y(keys, n, d, trial % 2 == 0, 1);
+        sequence<E> y(keys, n, d, layout(trial % 3), 1);
         for (size_t i = 0; i < n; i++) memcpy(y.q(i), x.q(from + i), d * sizeof(E));
         for (size_t j = 0; j < keys; j++) memcpy(y.k(j), x.k(j), 2 * d * sizeof(E));
         const auto h = y.head(part.data(), d, causal, scratch.data());
@@ -128,14 +134,14 @@ template <class E, class F> static void check_bits(const char *isa, F fn, size_t
 }
 
 template <class E, class F>
-static void bench(const char *op, const char *isa, F fn, size_t T, size_t n, size_t d, bool causal, bool scattered) {
-    sequence<E>        x(T, n, d, scattered, 1);
+static void bench(const char *op, const char *isa, F fn, size_t T, size_t n, size_t d, bool causal, layout l) {
+    sequence<E>        x(T, n, d, l, 1);
     std::vector<E>     out(n * d);
     std::vector<float> scratch(tia2_attention_scratch(T, d));
     const auto         h = x.head(out.data(), d, causal, scratch.data());
     const double       s = check_time([&] { fn(&h); }), flops = 4.0 * (double)(n * T * d);
     printf("  bench %s_%-10s T=%-4zu n=%-3zu d=%-3zu%s %9.2f us %7.2f GFLOP/s %5.1f%% of the f32 peak\n", op, isa, T, n, d,
-           scattered ? " rows" : "     ", 1e6 * s, 1e-9 * flops / s, 100 * flops / s / check_flops());
+           l == layout::scattered ? " rows" : "     ", 1e6 * s, 1e-9 * flops / s, 100 * flops / s / check_flops());
 }
 
 template <class E, class F> static void check_all(const char *op, const char *isa, F fn) {
@@ -143,20 +149,22 @@ template <class E, class F> static void check_all(const char *op, const char *is
         for (size_t d : {1, 3, 8, 17, 31, 64, 80})
             for (bool causal : {false, true})
                 for (float mag : {1e-3f, 1.f, 6.f}) {
-                    check_one<E>(isa, fn, T, T, d, causal, false, mag);
-                    check_one<E>(isa, fn, T, (size_t)check_rand_int(1, (int)T), d, causal, true, mag);
-                    check_one<E>(isa, fn, T, (size_t)check_rand_int(1, std::min(8, (int)T)), d, causal, causal, mag);
+                    check_one<E>(isa, fn, T, T, d, causal, layout::in_order, mag);
+                    check_one<E>(isa, fn, T, (size_t)check_rand_int(1, (int)T), d, causal, layout::scattered, mag);
+                    check_one<E>(isa, fn, T, (size_t)check_rand_int(1, std::min(8, (int)T)), d, causal, causal ? layout::scattered : layout::in_order, mag);
+                    if (!causal) check_one<E>(isa, fn, T, (size_t)check_rand_int(1, 60), d, false, layout::apart, mag);
                 }
-    check_one<E>(isa, fn, 257, 257, 64, false, false, 1);
+    check_one<E>(isa, fn, 257, 257, 64, false, layout::in_order, 1);
     for (size_t d : {33, 40, 64}) // in words of bf16 odd, in vectors odd, even
         for (bool causal : {false, true}) check_bits<E>(isa, fn, 150, d, causal);
     if (!check_bench_wanted()) return;
-    bench<E>(op, isa, fn, 50, 50, 64, false, false);
-    bench<E>(op, isa, fn, 257, 257, 64, false, false);
-    bench<E>(op, isa, fn, 257, 257, 80, false, false);
-    bench<E>(op, isa, fn, 257, 1, 64, false, false); // the last layer, for the class token
-    bench<E>(op, isa, fn, 20, 20, 64, true, false);
-    bench<E>(op, isa, fn, 16, 3, 64, true, true); // a branch of a tree of texts
+    bench<E>(op, isa, fn, 50, 50, 64, false, layout::in_order);
+    bench<E>(op, isa, fn, 257, 257, 64, false, layout::in_order);
+    bench<E>(op, isa, fn, 257, 257, 80, false, layout::in_order);
+    bench<E>(op, isa, fn, 257, 1, 64, false, layout::in_order); // the last layer, for the class token
+    bench<E>(op, isa, fn, 20, 20, 64, true, layout::in_order);
+    bench<E>(op, isa, fn, 16, 3, 64, true, layout::scattered); // a branch of a tree of texts
+    bench<E>(op, isa, fn, 197, 15, 64, false, layout::apart); // a text reads an image
 }
 
 TIA2_CHECK(attention) {

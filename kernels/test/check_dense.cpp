@@ -61,12 +61,13 @@ void check_not_finite(const char *isa, tia2_dense_fn fn, tia2_format f) {
     }
 }
 
-void bench(const char *isa, tia2_dense_fn fn, tia2_format f, size_t M, size_t K, size_t N) {
-    problem      p(f, M, K, N, f != tia2_format::f32);
+void bench(const char *isa, tia2_dense_fn fn, tia2_format f, size_t M, size_t K, size_t N, activation act = activation::none) {
+    problem p(f, M, K, N, f != tia2_format::f32);
+    p.call.act = act;
     const double seconds = check_time([&] { fn(&p.call); }, 5);
     char         name[64], shape[64];
     snprintf(name, sizeof name, "dense_%s_%s", format_name(f), isa);
-    snprintf(shape, sizeof shape, "%zux%zux%zu", M, K, N);
+    snprintf(shape, sizeof shape, "%zux%zux%zu%s", M, K, N, act == activation::gelu ? " gelu" : "");
     const double more = f == tia2_format::f32 ? 1 : f == tia2_format::bf16 ? 2 : 4; // multiply-adds a lane
     check_bench_line(name, shape, seconds, 2.0 * (double)(M * K * N), 0, more * check_flops());
 }
@@ -79,6 +80,7 @@ void check_format(const char *op, tia2_format f, tia2_dense_fn tia2_cpu_ops::*sl
                      check_not_finite(isa, fn, f);
                      if (check_bench_wanted() && strcmp(isa, "scalar") != 0) {
                          bench(isa, fn, f, 192, 768, 3072);
+                         bench(isa, fn, f, 192, 768, 3072, activation::gelu);
                          bench(isa, fn, f, 192, 3072, 768);
                          bench(isa, fn, f, 1, 768, 3072);
                      }

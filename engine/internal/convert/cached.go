@@ -34,6 +34,9 @@ func CachedRandom(ctx context.Context, name string, seed uint64, cacheDir string
 		return "", err
 	}
 	key := fmt.Sprintf("%d random %s %d %s", Version, name, seed, opt.DType)
+	if opt.ImageSize != 0 {
+		key += fmt.Sprintf(" image size %d", opt.ImageSize)
+	}
 	return cachedFile(ctx, cacheDir, "random-"+name, key, func(dst string) error { return Random(name, dst, seed, opt) })
 }
 
@@ -71,6 +74,10 @@ func usable(path string) bool {
 	return true
 }
 
+// besideWeights are the files beside the weights that a conversion reads.
+var besideWeights = []string{"config.json", "open_clip_config.json", "med_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
+	"merges.txt", "vocab.json", "vocab.txt", "bpe_simple_vocab_16e6.txt.gz", evaFile}
+
 // fingerprint describes everything that the converted file depends on.
 func (s *source) fingerprint(opt Options) (string, error) {
 	abs, err := filepath.Abs(s.weights)
@@ -86,11 +93,14 @@ func (s *source) fingerprint(opt Options) (string, error) {
 		}
 		files = append(files, shards...)
 	}
-	for _, name := range []string{"config.json", "open_clip_config.json", "preprocessor_config.json", "tokenizer.json", "merges.txt", "vocab.json", "bpe_simple_vocab_16e6.txt.gz"} {
+	for _, name := range besideWeights {
 		files = append(files, filepath.Join(dir, name))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d %v %q %q %q %q %q\n", Version, s.folder, opt.DType, opt.Arch, opt.Reward, opt.Pipeline, opt.Name)
+	if opt.ImageSize != 0 {
+		fmt.Fprintf(&b, "image size %d\n", opt.ImageSize)
+	}
 	for _, f := range files {
 		if st, err := os.Stat(f); err == nil {
 			fmt.Fprintf(&b, "%q %d %d\n", f, st.Size(), st.ModTime().UnixNano())

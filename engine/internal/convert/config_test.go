@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -29,7 +30,7 @@ func wantError(t *testing.T, name string, err error, want string) {
 }
 
 // The defaults are those of transformers' CLIPConfig, which is ViT-B/32.
-var hfDefault = Spec{512, 224, 32, Tower{768, 12, 12, 3072, 1e-5, quickGELU}, 77, 49408, Tower{512, 12, 8, 2048, 1e-5, quickGELU}}
+var hfDefault = Spec{512, 224, 32, Tower{768, 12, 12, 3072, 1e-5, quickGELU}, 77, 49408, Tower{512, 12, 8, 2048, 1e-5, quickGELU}, Pair{}}
 
 func TestHFConfig(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -60,7 +61,7 @@ func TestHFConfig(t *testing.T) {
 		"no JSON":         {`{`, "unexpected end", nil},
 	} {
 		path := writeFile(t, t.TempDir(), "config.json", c.json)
-		got, _, err := readHF(path)
+		got, err := readHF(path)
 		wantError(t, name, err, c.err)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), path) {
@@ -99,13 +100,13 @@ func TestHFPreprocess(t *testing.T) {
 	} {
 		dir := t.TempDir()
 		writeFile(t, dir, "preprocessor_config.json", c.json)
-		p, _, err := readHFPreprocess(dir, &hfDefault)
+		p, _, err := readHFPreprocess(dir, &hfDefault, "CLIPImageProcessor")
 		wantError(t, name, err, c.err)
 		if err == nil && (p.Pipeline != c.pipeline || p.Size != 224 || p.Mean != openAIMean) {
 			t.Errorf("%s: got %+v, expected %s", name, p, c.pipeline)
 		}
 	}
-	if p, notes, err := readHFPreprocess(t.TempDir(), &hfDefault); err != nil || p.Pipeline != "hf_clip" || len(notes) != 1 {
+	if p, notes, err := readHFPreprocess(t.TempDir(), &hfDefault, "CLIPImageProcessor"); err != nil || p.Pipeline != "hf_clip" || len(notes) != 1 {
 		t.Errorf("no file: %+v, %q, %v", p, notes, err)
 	}
 }
@@ -148,7 +149,7 @@ func TestOpenCLIPConfig(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		want := Spec{512, 224, 32, Tower{768, 12, 12, 3072, 1e-5, gelu}, 77, 49408, Tower{512, 12, 8, 2048, 1e-5, gelu}}
+		want := Spec{512, 224, 32, Tower{768, 12, 12, 3072, 1e-5, gelu}, 77, 49408, Tower{512, 12, 8, 2048, 1e-5, gelu}, Pair{}}
 		c.want(&want)
 		if *got != want {
 			t.Errorf("%s: got %+v, expected %+v", name, *got, want)
@@ -184,7 +185,7 @@ func TestActivationByName(t *testing.T) {
 	for label, want := range map[string]string{
 		"x/vit-b-32-quickgelu-laion400m_e31.pt": quickGELU, "x/vit_b_32-laion400m_e32.pt": quickGELU, "vit-b-32-openai/model.safetensors": quickGELU,
 		"x/h14_v1.2_altogether-metaclip.pt": quickGELU, "dfn5b-clip-vit-h-14/open_clip_pytorch_model.bin": quickGELU, "x/dfn2b.bin": quickGELU,
-		"x/dfn2b_s39b.bin": gelu, "x/vit_b_32-laion2b_e16.pt": gelu, "x/datacomp_xl.pt": gelu,
+		"x/dfn2b_s39b.bin": gelu, "x/vit_b_32-laion2b_e16.pt": gelu, "x/datacomp_xl.pt": gelu, "x/model.pt hpsv2": gelu,
 	} {
 		if got, notes := activationByName(label, b32); got != want || len(notes) > 0 {
 			t.Errorf("%s: got %s, %q: expected %s", label, got, notes, want)
@@ -198,6 +199,159 @@ func TestActivationByName(t *testing.T) {
 	}
 }
 
+func TestBLIPConfig(t *testing.T) {
+	def := Spec{256, 384, 16, Tower{768, 12, 12, 3072, 1e-5, gelu}, 512, 30524, Tower{768, 12, 8, 3072, 1e-12, gelu}, Pair{2, 1e-5, 1, 0}}
+	for name, c := range map[string]struct {
+		json, err string
+		want      func(*Spec)
+	}{
+		"defaults": {`{"model_type":"blip"}`, "", func(*Spec) {}},
+		"fields": {`{"model_type":"blip","image_text_hidden_size":96,"vision_config":{"hidden_size":64,"num_attention_heads":2,"layer_norm_eps":1e-6,"image_size":48,"patch_size":8},
+			"text_config":{"hidden_size":48,"num_attention_heads":3,"num_hidden_layers":2,"intermediate_size":100,"vocab_size":30522,"is_decoder":true}}`, "", func(s *Spec) {
+			s.EmbedDim, s.ImageSize, s.PatchSize = 96, 48, 8
+			s.Vision.Width, s.Vision.Heads, s.Vision.NormEps, s.Pair.OutputEps = 64, 2, 1e-6, 1e-6
+			s.Text.Width, s.Text.Heads, s.Text.Layers, s.Text.MLPWidth, s.VocabSize = 48, 3, 2, 100, 30522
+		}},
+		"projection_dim is not read": {`{"model_type":"blip","projection_dim":7}`, "", func(*Spec) {}},
+		"BLIP-2":                     {`{"model_type":"blip-2"}`, `"blip-2" is not supported: expected blip`, nil},
+		"no type":                    {`{}`, `"clip" is not supported`, nil},
+		"quick_gelu":                 {`{"model_type":"blip","vision_config":{"hidden_act":"quick_gelu"}}`, "expected gelu", nil},
+		"no decoder":                 {`{"model_type":"blip","text_config":{"is_decoder":false}}`, "text_config.is_decoder", nil},
+		"relative":                   {`{"model_type":"blip","text_config":{"position_embedding_type":"relative_key"}}`, "position_embedding_type", nil},
+		"heads":                      {`{"model_type":"blip","text_config":{"num_attention_heads":7}}`, "text width 768 is no multiple of its 7 heads", nil},
+		"no embedding":               {`{"model_type":"blip","image_text_hidden_size":0}`, "embed_dim is 0", nil},
+	} {
+		checkConfig(t, name, c.json, c.err, def, c.want, readBLIPConfig)
+	}
+}
+
+func TestBLIP2Config(t *testing.T) {
+	def := Spec{256, 224, 14, Tower{1408, 39, 16, 6144, 1e-6, gelu}, 512, 30522, Tower{768, 12, 12, 3072, 1e-12, gelu}, Pair{2, 1e-6, 2, 32}}
+	for name, c := range map[string]struct {
+		json, err string
+		want      func(*Spec)
+	}{
+		"defaults": {`{"model_type":"blip-2"}`, "", func(*Spec) {}},
+		"fields": {`{"model_type":"blip-2","num_query_tokens":16,"qformer_config":{"cross_attention_frequency":3,"vocab_size":30523},"vision_config":{"layer_norm_eps":1e-5}}`, "", func(s *Spec) {
+			s.Pair, s.VocabSize, s.Vision.NormEps = Pair{2, 1e-5, 3, 16}, 30523, 1e-5
+		}},
+		"frequency 0": {`{"model_type":"blip-2","qformer_config":{"cross_attention_frequency":0}}`, "cross-attention frequency is 0", nil},
+		"queries":     {`{"model_type":"blip-2","num_query_tokens":-1}`, "num_query_tokens: -1: expected at least 1", nil},
+		"no queries":  {`{"model_type":"blip-2","num_query_tokens":0}`, "num_query_tokens: 0", nil},
+		"no bias":     {`{"model_type":"blip-2","vision_config":{"qkv_bias":false}}`, "vision_config.qkv_bias", nil},
+		"instructed":  {`{"model_type":"instructblip"}`, `"instructblip" is not supported`, nil},
+	} {
+		checkConfig(t, name, c.json, c.err, def, c.want, readBLIP2Config)
+	}
+}
+
+func checkConfig(t *testing.T, name, json, wrong string, want Spec, edit func(*Spec), read func(string) (*Spec, error)) {
+	t.Helper()
+	path := writeFile(t, t.TempDir(), "config.json", json)
+	got, err := read(path)
+	wantError(t, name, err, wrong)
+	if err != nil {
+		if !strings.HasPrefix(err.Error(), path) {
+			t.Errorf("%s: %v: the file is not named first", name, err)
+		}
+		return
+	}
+	edit(&want)
+	if *got != want {
+		t.Errorf("%s: got %+v, expected %+v", name, *got, want)
+	}
+}
+
+func TestMedConfig(t *testing.T) {
+	for name, c := range map[string]struct {
+		json, err string
+		want      Tower
+	}{
+		"BLIP's":     {`{"hidden_size":72,"num_hidden_layers":2,"intermediate_size":288,"num_attention_heads":3,"layer_norm_eps":1e-12,"hidden_act":"gelu","add_cross_attention":true,"encoder_width":768,"vocab_size":30524}`, "", Tower{72, 2, 3, 288, 1e-12, gelu}},
+		"defaults":   {`{}`, "", Tower{72, 2, 12, 288, 1e-12, gelu}},
+		"eps":        {`{"layer_norm_eps":1e-5}`, "", Tower{72, 2, 12, 288, 1e-5, gelu}},
+		"width":      {`{"hidden_size":768}`, "hidden_size: 768: the checkpoint's tensors say 72", Tower{}},
+		"layers":     {`{"num_hidden_layers":12}`, "num_hidden_layers: 12", Tower{}},
+		"types":      {`{"add_type_embeddings":true}`, "add_type_embeddings", Tower{}},
+		"no crosses": {`{"add_cross_attention":false}`, "add_cross_attention", Tower{}},
+		"a text":     {`{"num_attention_heads":"a"}`, "num_attention_heads", Tower{}},
+	} {
+		got := Tower{Width: 72, Layers: 2, MLPWidth: 288}
+		err := readMedConfig(writeFile(t, t.TempDir(), "med_config.json", c.json), &got)
+		wantError(t, name, err, c.err)
+		if err == nil && got != c.want {
+			t.Errorf("%s: got %+v, expected %+v", name, got, c.want)
+		}
+	}
+}
+
+func TestBLIPPreprocess(t *testing.T) {
+	spec := blipBase
+	for name, c := range map[string]struct {
+		json, err string
+		notes     int
+	}{
+		"own":             {`{"image_processor_type":"BlipImageProcessor","size":{"height":384,"width":384},"resample":3,"rescale_factor":0.00392156862745098}`, "", 0},
+		"fast":            {`{"image_processor_type":"BlipImageProcessorFast","size":{"height":384,"width":384},"do_center_crop":null}`, "", 1},
+		"defaults":        {`{}`, "", 0},
+		"number":          {`{"size":384}`, "", 0},
+		"other size":      {`{"size":{"height":224,"width":224}}`, "size: pictures of 224 pixels for a model of 384", 0},
+		"shortest edge":   {`{"size":{"shortest_edge":384}}`, "expected height and width", 0},
+		"not square":      {`{"size":{"height":384,"width":224}}`, "384 x 224 is not supported", 0},
+		"crop":            {`{"do_center_crop":true}`, "do_center_crop", 0},
+		"CLIP's":          {`{"image_processor_type":"CLIPImageProcessor"}`, "expected BlipImageProcessor", 0},
+		"bilinear":        {`{"resample":2}`, "resample", 0},
+		"own mean":        {`{"image_mean":[0.5,0.5,0.5]}`, "", 0},
+		"no conversion":   {`{"do_convert_rgb":false}`, "do_convert_rgb", 0},
+		"a text for size": {`{"size":"big"}`, "size", 0},
+	} {
+		dir := t.TempDir()
+		writeFile(t, dir, "preprocessor_config.json", c.json)
+		p, notes, err := readHFPreprocess(dir, &spec, "BlipImageProcessor")
+		wantError(t, name, err, c.err)
+		if err == nil && (p.Pipeline != "blip_squash" || p.Size != 384 || len(notes) != c.notes || (name == "own mean") != (p.Mean[0] == 0.5)) {
+			t.Errorf("%s: got %+v, %q", name, p, notes)
+		}
+	}
+	if p, notes, err := readHFPreprocess(t.TempDir(), &spec, "BlipImageProcessor"); err != nil || p.Pipeline != "blip_squash" || p.Size != 384 || len(notes) != 1 {
+		t.Errorf("no file: %+v, %q, %v", p, notes, err)
+	}
+}
+
+func TestWords(t *testing.T) {
+	spec := Spec{VocabSize: 7}
+	lines := "[PAD]\n[UNK]\n[CLS]\n[SEP]\ncat\n"
+	for name, c := range map[string]struct {
+		name, content, err, from string
+		words, enc               int
+	}{
+		"lines":               {"vocab.txt", lines, "", "vocab.txt", 5, 6},
+		"lines of DOS":        {"vocab.txt", strings.ReplaceAll(lines, "\n", "\r\n"), "", "vocab.txt", 5, 6},
+		"with BLIP's own":     {"vocab.txt", lines + "[DEC]\n[ENC]\n", "", "vocab.txt", 5, 6},
+		"six":                 {"vocab.txt", lines + "dog\n", "", "vocab.txt", 6, 0},
+		"too many":            {"vocab.txt", lines + "dog\nfox\nowl\n", "the model has 7 tokens, the tokenizer (vocab.txt) 8", "", 0, 0},
+		"empty line":          {"vocab.txt", "[CLS]\n\n", "line 2 is empty", "", 0, 0},
+		"not BERT's":          {"vocab.txt", "a\nb\n", "expected a vocabulary of BERT", "", 0, 0},
+		"nothing":             {"vocab.txt", "", "0 words", "", 0, 0},
+		"tokenizer.json":      {"tokenizer.json", `{"model":{"type":"WordPiece","vocab":{"cat":4,"[PAD]":0,"[UNK]":1,"[SEP]":3,"[CLS]":2}},"normalizer":{"lowercase":true}}`, "", "tokenizer.json", 5, 6},
+		"an id twice":         {"tokenizer.json", `{"model":{"type":"WordPiece","vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":1}}}`, "expected ids 0 to 2, each once", "", 0, 0},
+		"an id beyond":        {"tokenizer.json", `{"model":{"type":"WordPiece","vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":3}}}`, "has id 3", "", 0, 0},
+		"cased":               {"tokenizer.json", `{"model":{"type":"WordPiece","vocab":{}},"normalizer":{"lowercase":false}}`, "normalizer.lowercase", "", 0, 0},
+		"CLIP's":              {"tokenizer.json", `{"model":{"type":"BPE"}}`, "expected WordPiece", "", 0, 0},
+		"cased by its config": {"tokenizer_config.json", `{"do_lower_case":false}`, "do_lower_case", "", 0, 0},
+		"accents":             {"tokenizer_config.json", `{"strip_accents":false}`, "strip_accents", "", 0, 0},
+		"embedded":            {"other.txt", "", "the model has 7 tokens, the tokenizer (embedded) 30522", "", 0, 0},
+	} {
+		dir := t.TempDir()
+		writeFile(t, dir, c.name, c.content)
+		tok, err := bertTokenizer{maxLength: 3, cleaning: "x", enc: true}.read(dir, &spec)
+		wantError(t, name, err, c.err)
+		if err == nil && (tok.Source != c.from || len(tok.Words) != c.words || tok.VocabSize != c.words || tok.ENC != c.enc || tok.MaxLength != 3 || tok.Cleaning != "x" || tok.Words[4] != "cat") {
+			t.Errorf("%s: %+v, %q", name, tok, tok.Words)
+		}
+	}
+}
+
 // FuzzConfig feeds all readers of JSON.
 func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"model_type":"clip","text_config":{"eos_token_id":2},"text_config_dict":{"hidden_size":64},"vision_config":{"image_size":64}}`))
@@ -205,10 +359,14 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte(`{"model_cfg":{"embed_dim":8,"vision_cfg":{"image_size":[8,8],"norm_kwargs":{"eps":1e-6}},"text_cfg":{"mlp_ratio":2}},"preprocess_cfg":{"resize_mode":"squash"}}`))
 	f.Add([]byte(`{"model":{"type":"BPE","end_of_word_suffix":"</w>","vocab":{"!":0},"merges":["i n",["t","h"]]}}`))
 	f.Add([]byte(`{"model_type":null,"architectures":[null]}`))
+	f.Add([]byte(`{"model_type":"blip","image_text_hidden_size":8,"text_config":{"is_decoder":true,"num_attention_heads":12},"vision_config":{"image_size":48}}`))
+	f.Add([]byte(`{"model_type":"blip-2","num_query_tokens":4,"qformer_config":{"cross_attention_frequency":2},"vision_config":{"qkv_bias":true}}`))
+	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"[UNK]":0,"[CLS]":1,"[SEP]":2}},"normalizer":{"lowercase":true},"do_lower_case":true}`))
+	f.Add([]byte("[UNK]\n[CLS]\n[SEP]\r\n##s\n[DEC]\n"))
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := writeFile(t, dir, "preprocessor_config.json", string(b))
-		if s, _, err := readHF(path); err == nil {
+		if s, err := readHF(path); err == nil {
 			if err := s.check(""); err != nil {
 				t.Fatal(err)
 			}
@@ -218,7 +376,22 @@ func FuzzConfig(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		readHFPreprocess(dir, &hfDefault)
+		for _, read := range []func(string) (*Spec, error){readBLIPConfig, readBLIP2Config} {
+			if s, err := read(path); err == nil {
+				if err := s.check(""); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		readHFPreprocess(dir, &hfDefault, "CLIPImageProcessor")
+		readHFPreprocess(dir, &blipBase, "BlipImageProcessor")
+		readMedConfig(path, &Tower{Width: 64, Layers: 2, MLPWidth: 128})
+		checkUncased(path)
+		for _, read := range []func(string) ([]string, error){readWordsText, readWordsJSON} {
+			if words, err := read(path); err == nil && slices.Contains(words, "") {
+				t.Fatalf("an empty word among %q", words)
+			}
+		}
 		if merges, err := readTokenizerJSON(path); err == nil && !json.Valid(b) {
 			t.Fatalf("%d merges of what is no JSON", len(merges))
 		}

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
 	"github.com/tia2-engine/tia2-engine/engine/internal/tensorfile"
@@ -21,10 +21,14 @@ const Version = 1
 // Options overrides what the checkpoint says. The zero value takes everything from the checkpoint, in f32.
 type Options struct {
 	DType    string // of the matrices: "f32" (also ""), "f16", "bf16" or "q8_0"
-	Arch     string // a known architecture, for files that lie without configuration
-	Reward   string // "clip", "pickscore" or "hpsv2"
+	Arch     string // a known architecture of CLIP, for files that lie without configuration
+	Reward   string // "clip", "pickscore" or "hpsv2"; other families have one that is theirs
 	Pipeline string // "openai", "open_clip", "hf_clip", "open_clip_squash", "blip_squash" or "hpsv2"
 	Name     string // general.name
+
+	// ImageSize is the picture side of a model of the BLIP family, 0: the checkpoint's. For another than that the position
+	// embedding is interpolated as BLIP's own loader does.
+	ImageSize int
 
 	Progress func(done, total int64) // bytes read for the hash and written; may be nil
 	Note     func(text string)       // what was assumed or looks odd, one sentence each; may be nil
@@ -34,13 +38,15 @@ type Options struct {
 type model struct {
 	source     *source
 	file       *tensorfile.File
-	family     family
+	family     *family
 	spec       *Spec
-	preprocess *Preprocess
-	tokenizer  *Tokenizer
+	preprocess *Preprocess // nil: sees no pictures
+	tokenizer  *Tokenizer  // nil: reads no texts
 	reward     string
 	name       string
 	outputs    []output
+	ignored    []string // tensors of the checkpoint that nothing reads
+	leftovers  []string // marks of such tensors beside the family's
 	notes      []string
 }
 
@@ -67,7 +73,7 @@ func Convert(ctx context.Context, src, dst string, opt Options) error {
 	if err != nil {
 		return err
 	}
-	w, err := gguf.Create(dst, m.metadata(sum), job.tensors())
+	w, err := gguf.Create(dst, m.metadata(m.origin(sum)...), job.tensors())
 	if err != nil {
 		return err
 	}
@@ -128,27 +134,28 @@ func (m *model) describe(opt Options) (err error) {
 	if m.family, err = detect(m.file); err != nil {
 		return err
 	}
-	names := namesOf(m.family, m.file)
-	if err := m.readSpec(opt, names); err != nil {
+	if m.family.open != nil {
+		if err := m.family.open(m); err != nil {
+			return err
+		}
+	}
+	if err := m.family.describe(m, opt); err != nil {
 		return err
 	}
 	if err := m.applyOptions(opt); err != nil {
 		return err
 	}
-	m.outputs = plan(m.spec, names, m.file)
-	if err := checkTensors(m.outputs, m.file); err != nil {
+	m.outputs = m.family.plan(m.spec, m.file)
+	if err := m.checkTensors(); err != nil {
 		return err
 	}
-	kind, dir := tokenizerOpenCLIP, ""
-	if m.family == familyHF {
-		kind = tokenizerHFCLIP
+	if err := m.resize(opt.ImageSize); err != nil {
+		return err
 	}
-	// Only files that belong to the checkpoint count: a lone .pt in a folder of downloads has no tokenizer beside it.
-	if m.source.folder || m.source.hf != "" || m.source.openCLIP != "" {
-		dir = filepath.Dir(m.source.weights)
-	}
-	if m.tokenizer, err = readTokenizer(kind, dir, m.spec); err != nil {
-		return fmt.Errorf("%s: %w", m.source.path, err)
+	if m.family.tokenizer != nil {
+		if m.tokenizer, err = m.family.tokenizer(m.source.ownFolder(), m.spec); err != nil {
+			return fmt.Errorf("%s: %w", m.source.path, err)
+		}
 	}
 	if m.name == "" {
 		m.name = m.source.modelName()
@@ -156,67 +163,28 @@ func (m *model) describe(opt Options) (err error) {
 	return nil
 }
 
-// readSpec finds the hyper-parameters and the preprocessing: the named architecture, else the configuration beside the
-// weights, else the shapes.
-func (m *model) readSpec(opt Options, names naming) error {
-	var notes []string
-	var err error
-	dir := filepath.Dir(m.source.weights)
-	switch {
-	case opt.Arch != "":
-		m.spec, err = findArch(opt.Arch)
-		if m.family == familyOpenAI && err == nil {
-			m.spec.Vision.Activation, m.spec.Text.Activation = quickGELU, quickGELU
-		}
-	case m.family == familyHF && m.source.hf == "":
-		err = fmt.Errorf("%s: %w", m.source.weights, errNoConfig)
-	case m.family == familyHF:
-		m.spec, notes, err = readHF(m.source.hf)
-	case m.family == familyOpenCLIP && m.source.openCLIP != "":
-		m.spec, m.preprocess, notes, err = readOpenCLIP(m.source.openCLIP)
-	default:
-		m.spec, notes, err = specFromShapes(m.family, m.file, names, m.source.label())
-	}
-	if err != nil {
-		return err
-	}
-	m.notes = append(m.notes, notes...)
-	if m.preprocess != nil {
-		return nil
-	}
-	switch m.family {
-	case familyHF:
-		m.preprocess, notes, err = readHFPreprocess(dir, m.spec)
-		m.notes = append(m.notes, notes...)
-		return err
-	case familyOpenAI:
-		m.preprocess = &Preprocess{pipelineOpenAI, m.spec.ImageSize, openAIMean, openAIStd}
-	default:
-		m.preprocess = &Preprocess{pipelineOpenCLIP, m.spec.ImageSize, openAIMean, openAIStd}
-	}
-	return nil
-}
+// pipelines are those that a user may name.
+var pipelines = []string{pipelineOpenAI, pipelineOpenCLIP, pipelineHFCLIP, pipelineOpenCLIPSquash, pipelineBLIPSquash, pipelineHPSv2}
 
-// applyOptions sets the reward and the pipeline: as asked, else by the names of PickScore and HPSv2.
+// applyOptions sets the reward and the pipeline: as asked, else as names and the family tell.
 func (m *model) applyOptions(opt Options) error {
 	m.reward = opt.Reward
-	if m.reward == "" {
-		switch {
-		case isHPSv2(m.source) && m.family == familyOpenCLIP:
-			m.reward = rewardHPSv2
-		case isPickScore(m.source) && m.family == familyHF:
-			m.reward = rewardPickScore
-		default:
-			m.reward = rewardCLIP
-		}
+	if m.reward == "" && m.family.reward != nil {
+		m.reward = m.family.reward(m, m.source.label()+" "+strings.ToLower(opt.Name))
 	}
-	if !slices.Contains([]string{rewardCLIP, rewardPickScore, rewardHPSv2}, m.reward) {
-		return fmt.Errorf("reward %q is not known: expected clip, pickscore or hpsv2", m.reward)
+	if m.reward == "" {
+		m.reward = m.family.rewards[0]
+	}
+	if !slices.Contains(m.family.rewards, m.reward) {
+		return fmt.Errorf("%s: reward %q is none of this model (%s): expected %s", m.source.path, m.reward, m.family.name, alternatives(m.family.rewards))
+	}
+	if m.preprocess == nil {
+		return nil
 	}
 	switch {
 	case opt.Pipeline != "":
-		if !slices.Contains([]string{pipelineOpenAI, pipelineOpenCLIP, pipelineHFCLIP, pipelineBLIPSquash, pipelineHPSv2, pipelineOpenCLIPSquash}, opt.Pipeline) {
-			return fmt.Errorf("pipeline %q is not known: expected openai, open_clip, hf_clip, open_clip_squash, blip_squash or hpsv2", opt.Pipeline)
+		if !slices.Contains(pipelines, opt.Pipeline) {
+			return fmt.Errorf("pipeline %q is not known: expected %s", opt.Pipeline, alternatives(pipelines))
 		}
 		m.preprocess.Pipeline = opt.Pipeline
 	case m.reward == rewardHPSv2: // HPSv2 always letterboxes, with OpenAI's mean and std
@@ -233,29 +201,43 @@ func (m *model) applyOptions(opt Options) error {
 	return nil
 }
 
-// metadata returns the keys of the GGUF file. sum is the SHA-256 of the source in hex.
-func (m *model) metadata(sum string) []gguf.KV {
-	kvs := append(header(m.name, m.reward), []gguf.KV{
+// alternatives is "a, b or c".
+func alternatives(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
+}
+
+// metadata returns the keys of the GGUF file. origin says where the weights come from.
+func (m *model) metadata(origin ...gguf.KV) []gguf.KV {
+	kvs := append([]gguf.KV{
+		{Key: "general.architecture", Value: m.family.arch},
+		{Key: "general.name", Value: m.name},
+		{Key: "tia2.format", Value: uint32(1)},
+		{Key: "tia2.reward", Value: m.reward},
+	}, origin...)
+	kvs = append(kvs, m.spec.metadata(m.family.arch)...)
+	if m.tokenizer != nil {
+		kvs = append(kvs, m.tokenizer.metadata()...)
+	}
+	if m.preprocess != nil {
+		kvs = append(kvs, m.preprocess.metadata()...)
+	}
+	return kvs
+}
+
+// origin is what the file says of its source. sum is the SHA-256 of that in hex.
+func (m *model) origin(sum string) []gguf.KV {
+	return []gguf.KV{
 		{Key: "tia2.source.file", Value: m.source.fileName()},
 		{Key: "tia2.source.sha256", Value: sum},
 		{Key: "tia2.source.container", Value: string(m.file.Container)},
-	}...)
-	kvs = append(kvs, m.spec.metadata()...)
-	kvs = append(kvs, m.tokenizer.metadata()...)
-	return append(kvs, m.preprocess.metadata()...)
-}
-
-// header returns the keys that every file of this engine starts with.
-func header(name, reward string) []gguf.KV {
-	return []gguf.KV{
-		{Key: "general.architecture", Value: "clip"},
-		{Key: "general.name", Value: name},
-		{Key: "tia2.format", Value: uint32(1)},
-		{Key: "tia2.reward", Value: reward},
 	}
 }
 
-// hash returns the SHA-256 of a checkpoint: of its file, or, of shards, of the hex sums of the files, one a line.
+// hash returns the SHA-256 of a checkpoint: of its file, or, of several, of the hex sums of the files, one a line.
 func (j *job) hash(parts []string) (string, error) {
 	var sums []string
 	for _, p := range parts {

@@ -273,7 +273,7 @@ func checkSpec(t *testing.T, name string, s *Spec, raw json.RawMessage) {
 		c.Text = c.TextCfg
 	}
 	want := Spec{c.EmbedDim, c.Vision.ImageSize, c.Vision.PatchSize, Tower{c.Vision.Width, c.Vision.Layers, c.Vision.Heads, 4 * c.Vision.Width, 1e-5, c.Activation},
-		77, 49408, Tower{c.Text.Width, c.Text.Layers, c.Text.Heads, 4 * c.Text.Width, 1e-5, c.Activation}}
+		77, 49408, Tower{c.Text.Width, c.Text.Layers, c.Text.Heads, 4 * c.Text.Width, 1e-5, c.Activation}, Pair{}}
 	if *s != want {
 		t.Errorf("%s: got %+v, expected %+v", name, *s, want)
 	}
@@ -338,6 +338,22 @@ func TestRewards(t *testing.T) {
 	copyDir(t, golden(t, "hf_bin"), pick)
 	if g = convertTo(t, pick, Options{DType: "q8_0"}); g.Str("tia2.reward") != "pickscore" || preprocessOf(g).Pipeline != "hf_clip" {
 		t.Errorf("by name: %s, %s", g.Str("tia2.reward"), preprocessOf(g).Pipeline)
+	}
+	if g = convertTo(t, golden(t, "hf_sharded"), Options{DType: "q8_0", Name: "yuvalkirstain/PickScore_v1"}); g.Str("tia2.reward") != "pickscore" {
+		t.Errorf("by the name asked for: %s", g.Str("tia2.reward"))
+	}
+	if g = convertTo(t, golden(t, "hf_bin"), Options{DType: "q8_0", Reward: "pickscore"}); g.Str("tia2.reward") != "pickscore" {
+		t.Errorf("pickscore asked for: %s", g.Str("tia2.reward"))
+	}
+	came := filepath.Join(t.TempDir(), "scorer")
+	copyDir(t, golden(t, "hf_bin"), came)
+	config, err := os.ReadFile(filepath.Join(came, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, came, "config.json", strings.Replace(string(config), "{", `{"_name_or_path": "yuvalkirstain/PickScore_v1",`, 1))
+	if g = convertTo(t, came, Options{DType: "q8_0"}); g.Str("tia2.reward") != "pickscore" {
+		t.Errorf("by where it came from: %s", g.Str("tia2.reward"))
 	}
 	for _, opt := range []Options{{Reward: "best"}, {Pipeline: "crop"}} {
 		if err := Convert(context.Background(), train, filepath.Join(dir, "x"), opt); err == nil || !strings.Contains(err.Error(), "expected") {

@@ -12,32 +12,41 @@ import (
 // transformers' CLIPTextConfig and CLIPVisionConfig.
 //
 // Source: transformers/models/clip/configuration_clip.py.
-func readHF(path string) (*Spec, []string, error) {
-	if err := checkModelType(path); err != nil {
-		return nil, nil, err
-	}
-	top, err := readFields(path)
+func readHF(path string) (*Spec, error) {
+	top, err := readModelConfig(path, "clip")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	s := &Spec{EmbedDim: top.integer("projection_dim", 512)}
 	text := olderStyle(top, "text_config")
-	s.Text = Tower{text.integer("hidden_size", 512), text.integer("num_hidden_layers", 12), text.integer("num_attention_heads", 8),
-		text.integer("intermediate_size", 2048), float32(text.float("layer_norm_eps", normEps)), text.text("hidden_act", quickGELU)}
+	s.Text = readTower(text, Tower{512, 12, 8, 2048, normEps, quickGELU})
 	s.VocabSize, s.Context = text.integer("vocab_size", clipVocab), text.integer("max_position_embeddings", clipContext)
 	// 2 is what old configurations say; it means the largest id. Any other id must be the end of text.
 	if eos := text.integer("eos_token_id", clipVocab-1); eos != 2 && eos != s.VocabSize-1 {
 		text.fail("eos_token_id", "%d: expected 2 or the last id, %d", eos, s.VocabSize-1)
 	}
 	vision := olderStyle(top, "vision_config")
-	s.Vision = Tower{vision.integer("hidden_size", 768), vision.integer("num_hidden_layers", 12), vision.integer("num_attention_heads", 12),
-		vision.integer("intermediate_size", 3072), float32(vision.float("layer_norm_eps", normEps)), vision.text("hidden_act", quickGELU)}
+	s.Vision = readTower(vision, Tower{768, 12, 12, 3072, normEps, quickGELU})
 	s.ImageSize, s.PatchSize = vision.integer("image_size", 224), vision.integer("patch_size", 32)
 	vision.onlyDefault(map[string]string{"num_channels": "3"})
 	if *top.err != nil {
-		return nil, nil, *top.err
+		return nil, *top.err
 	}
-	return s, nil, s.check(path)
+	return s, s.check(path)
+}
+
+// readModelConfig reads a config.json that must be of the given model_type.
+func readModelConfig(path, kind string) (*fields, error) {
+	if err := checkModelType(path, kind); err != nil {
+		return nil, err
+	}
+	return readFields(path)
+}
+
+// readTower reads the fields that all of transformers' towers share; def is what counts for those left out.
+func readTower(f *fields, def Tower) Tower {
+	return Tower{f.integer("hidden_size", def.Width), f.integer("num_hidden_layers", def.Layers), f.integer("num_attention_heads", def.Heads),
+		f.integer("intermediate_size", def.MLPWidth), float32(f.float("layer_norm_eps", float64(def.NormEps))), f.text("hidden_act", def.Activation)}
 }
 
 // olderStyle returns the object "NAME", or what "NAME_dict" makes of it: older files hold both, and then every field of
@@ -60,43 +69,35 @@ func olderStyle(top *fields, name string) *fields {
 var configFields = []string{"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "layer_norm_eps", "hidden_act", "vocab_size",
 	"max_position_embeddings", "eos_token_id", "image_size", "patch_size", "num_channels"}
 
-// isPickScore tells PickScore by the name of its folder or file, or by where its configuration says it came from.
-func isPickScore(s *source) bool {
-	if strings.Contains(s.label(), "pickscore") {
-		return true
-	}
-	if s.hf == "" {
-		return false
-	}
-	top, err := readFields(s.hf)
-	return err == nil && strings.Contains(strings.ToLower(top.text("_name_or_path", "")), "pickscore")
-}
-
 // bicubic is PIL's number of the resampling filter.
 const bicubic = 3
 
-// readHFPreprocess returns what preprocessor_config.json beside the weights says, or the defaults of
-// CLIPImageProcessor at the model's size, with a note, where there is none.
+// readHFPreprocess returns what preprocessor_config.json beside the weights says, or the defaults of transformers' class
+// `processor` at the model's size, with a note, where there is none.
 //
-// Source: transformers/models/clip/image_processing_clip.py.
-func readHFPreprocess(dir string, spec *Spec) (*Preprocess, []string, error) {
+// Source: transformers/models/clip/image_processing_clip.py, blip/image_processing_blip.py.
+func readHFPreprocess(dir string, spec *Spec, processor string) (*Preprocess, []string, error) {
 	path := filepath.Join(dir, "preprocessor_config.json")
+	squash := processor == "BlipImageProcessor"
 	p := &Preprocess{Pipeline: pipelineHFCLIP, Size: spec.ImageSize, Mean: openAIMean, Std: openAIStd}
+	if squash {
+		p.Pipeline = pipelineBLIPSquash
+	}
 	if _, err := os.Stat(path); os.IsNotExist(err) {
-		return p, []string{fmt.Sprintf("no preprocessor_config.json: CLIP's preprocessing at %d pixels was assumed", p.Size)}, nil
+		return p, []string{fmt.Sprintf("no preprocessor_config.json: that of %s at %d pixels was assumed", processor, p.Size)}, nil
 	}
 	f, err := readFields(path)
 	if err != nil {
 		return nil, nil, err
 	}
 	var notes []string
-	kind := f.text("image_processor_type", f.text("feature_extractor_type", "CLIPImageProcessor"))
-	switch kind {
-	case "CLIPImageProcessor", "CLIPFeatureExtractor":
-	case "CLIPImageProcessorFast":
-		notes = append(notes, "CLIPImageProcessorFast differs from CLIPImageProcessor by single steps of 255: the latter's pixels are used")
+	kind := f.text("image_processor_type", f.text("feature_extractor_type", processor))
+	switch {
+	case kind == processor, kind == "CLIPFeatureExtractor" && !squash:
+	case kind == processor+"Fast":
+		notes = append(notes, fmt.Sprintf("%s differs from %s by single steps of 255: the latter's pixels are used", kind, processor))
 	default:
-		f.fail("image_processor_type", "%q is not supported: expected CLIPImageProcessor", kind)
+		f.fail("image_processor_type", "%q is not supported: expected %s", kind, processor)
 	}
 	p.Mean, p.Std = f.three("image_mean", openAIMean), f.three("image_std", openAIStd)
 	f.onlyDefault(map[string]string{"do_resize": "true", "do_rescale": "true", "do_normalize": "true", "do_convert_rgb": "true"})
@@ -106,11 +107,31 @@ func readHFPreprocess(dir string, spec *Spec) (*Preprocess, []string, error) {
 	if r := f.float("rescale_factor", 1.0/255); r < 0.99999/255 || r > 1.00001/255 {
 		f.fail("rescale_factor", "%g is not supported: expected 1/255", r)
 	}
-	readHFSize(f, p)
+	if squash {
+		readBLIPSize(f, p)
+	} else {
+		readHFSize(f, p)
+	}
 	if *f.err == nil && p.Size != spec.ImageSize {
 		f.fail("size", "pictures of %d pixels for a model of %d", p.Size, spec.ImageSize)
 	}
 	return p, notes, *f.err
+}
+
+// readBLIPSize reads the size of BLIP's pictures, which are squeezed into a square. A plain number is its side.
+func readBLIPSize(f *fields, p *Preprocess) {
+	f.onlyDefault(map[string]string{"do_center_crop": "false"})
+	height, width, side := readSize(f, "size", 384)
+	if f.has("size") && side != 0 && strings.HasPrefix(strings.TrimSpace(string(f.raw["size"])), "{") {
+		f.fail("size", "%s is not supported: expected height and width", short(f.raw["size"]))
+	}
+	if side != 0 {
+		height, width = side, side
+	}
+	if height != width {
+		f.fail("size", "%d x %d is not supported: expected a square", height, width)
+	}
+	p.Size = height
 }
 
 // readHFSize reads size, crop_size and do_center_crop into the pipeline and its size. Before 2022 both sizes were

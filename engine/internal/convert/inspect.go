@@ -30,6 +30,7 @@ type Inspection struct {
 	Tokenizer  *Tokenizer     `json:"tokenizer,omitempty"`
 	Metadata   map[string]any `json:"metadata,omitempty"` // GGUF keys; arrays of more than 16 entries as "N TYPE"
 	Tensors    []TensorInfo   `json:"tensors"`
+	Ignored    []string       `json:"ignored,omitempty"` // names of a checkpoint's tensors that are not read: momentum copies, queues, decoders
 	Notes      []string       `json:"notes,omitempty"`
 }
 
@@ -55,17 +56,18 @@ func Inspect(ctx context.Context, path string, opt Options) (*Inspection, error)
 		return nil, err
 	}
 	defer file.Close()
-	in := &Inspection{Path: path, Container: string(file.Container), Parts: file.Parts}
-	for _, t := range file.Tensors {
-		in.Parameters += uint64(t.Elements())
-		in.Tensors = append(in.Tensors, TensorInfo{t.Name, string(t.DType), append([]int64{}, t.Shape...)})
-	}
 	m := &model{source: src, file: file}
+	in := &Inspection{Path: path, Container: string(file.Container)}
 	if err := m.describe(opt); err != nil {
 		in.Problem = err.Error()
 	} else {
-		in.Family, in.Name, in.Reward = string(m.family), m.name, m.reward
+		in.Family, in.Name, in.Reward, in.Ignored = m.family.name, m.name, m.reward, m.ignored
 		in.Spec, in.Preprocess, in.Tokenizer, in.Notes = m.spec, m.preprocess, m.tokenizer, m.notes
+	}
+	in.Parts = file.Parts // with those that the family opened
+	for _, t := range file.Tensors {
+		in.Parameters += uint64(t.Elements())
+		in.Tensors = append(in.Tensors, TensorInfo{t.Name, string(t.DType), append([]int64{}, t.Shape...)})
 	}
 	job := newJob(ctx, opt, nil, 0)
 	job.expect(file.Parts, nil)
@@ -105,8 +107,8 @@ func inspectGGUF(ctx context.Context, path string, opt Options) (*Inspection, er
 		}
 		in.Tensors = append(in.Tensors, info)
 	}
-	if g.Str("general.architecture") == "clip" && g.Value("tia2.format") != nil {
-		in.Family = "clip"
+	if isOurs(g) {
+		in.Family = g.Str("general.architecture")
 		in.Spec, in.Preprocess, in.Tokenizer = specOf(g), preprocessOf(g), tokenizerOf(g)
 	} else {
 		in.Problem = fmt.Sprintf("architecture %q, not written by this engine", g.Str("general.architecture"))
@@ -150,16 +152,29 @@ func number(g *gguf.File, key string) int {
 	return int(v)
 }
 
+// specOf is what Spec.metadata wrote.
 func specOf(g *gguf.File) *Spec {
-	tower := func(prefix string) Tower {
-		eps, _ := g.Value(prefix + "layer_norm_eps").(float32)
-		return Tower{number(g, prefix+"width"), number(g, prefix+"layers"), number(g, prefix+"heads"), number(g, prefix+"mlp_width"), eps, g.Str(prefix + "activation")}
+	arch := g.Str("general.architecture") + "."
+	float := func(key string) float32 {
+		v, _ := g.Value(key).(float32)
+		return v
 	}
-	return &Spec{EmbedDim: number(g, "clip.embed_dim"), ImageSize: number(g, "clip.vision.image_size"), PatchSize: number(g, "clip.vision.patch_size"),
-		Vision: tower("clip.vision."), Context: number(g, "clip.text.context"), VocabSize: number(g, "clip.text.vocab_size"), Text: tower("clip.text.")}
+	tower := func(prefix string) Tower {
+		return Tower{number(g, prefix+"width"), number(g, prefix+"layers"), number(g, prefix+"heads"), number(g, prefix+"mlp_width"), float(prefix + "layer_norm_eps"), g.Str(prefix + "activation")}
+	}
+	s := &Spec{EmbedDim: number(g, arch+"embed_dim"), ImageSize: number(g, arch+"vision.image_size"), PatchSize: number(g, arch+"vision.patch_size"),
+		Vision: tower(arch + "vision."), Context: number(g, arch+"text.context"), VocabSize: number(g, arch+"text.vocab_size"), Text: tower(arch + "text.")}
+	if outputs := number(g, arch+"pair_outputs"); outputs > 0 {
+		s.Pair = Pair{outputs, float(arch + "vision.output_norm_eps"), max(1, number(g, arch+"cross_attention_every")), number(g, arch+"queries")}
+	}
+	return s
 }
 
+// preprocessOf is what Preprocess.metadata wrote, nil where the model sees no pictures.
 func preprocessOf(g *gguf.File) *Preprocess {
+	if g.Value("preprocess.pipeline") == nil {
+		return nil
+	}
 	p := &Preprocess{Pipeline: g.Str("preprocess.pipeline"), Size: number(g, "preprocess.size")}
 	mean, _ := g.Value("preprocess.mean").([]float32)
 	std, _ := g.Value("preprocess.std").([]float32)
@@ -168,8 +183,14 @@ func preprocessOf(g *gguf.File) *Preprocess {
 	return p
 }
 
+// tokenizerOf is what Tokenizer.metadata wrote, nil where the model reads no texts.
 func tokenizerOf(g *gguf.File) *Tokenizer {
+	if g.Value("tokenizer.kind") == nil {
+		return nil
+	}
 	merges, _ := g.Value("tokenizer.merges").([]string)
-	return &Tokenizer{Kind: g.Str("tokenizer.kind"), Merges: merges, VocabSize: number(g, "tokenizer.vocab_size"),
-		SOT: number(g, "tokenizer.sot"), EOT: number(g, "tokenizer.eot"), Source: "the file"}
+	words, _ := g.Value("tokenizer.words").([]string)
+	return &Tokenizer{Kind: g.Str("tokenizer.kind"), Merges: merges, Words: words, VocabSize: number(g, "tokenizer.vocab_size"),
+		SOT: number(g, "tokenizer.sot"), EOT: number(g, "tokenizer.eot"), MaxLength: number(g, "tokenizer.max_length"),
+		Cleaning: g.Str("tokenizer.cleaning"), ENC: number(g, "tokenizer.enc"), Source: "the file"}
 }

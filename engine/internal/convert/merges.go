@@ -10,36 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
 	"github.com/tia2-engine/tia2-engine/engine/internal/tensorfile"
 	"github.com/tia2-engine/tia2-engine/third_party/vocab"
 )
 
-// Tokenizer kinds.
-const (
-	tokenizerOpenCLIP = "open_clip"
-	tokenizerHFCLIP   = "hf_clip"
-)
-
-// Tokenizer describes CLIP's byte-pair encoding: ids are 256 bytes, 256 bytes at the end of a word, the merges, then
-// start and end of text.
-type Tokenizer struct {
-	Kind      string   `json:"kind"`
-	Merges    []string `json:"-"` // "a b", in order
-	VocabSize int      `json:"vocab_size"`
-	SOT       int      `json:"sot"`
-	EOT       int      `json:"eot"`
-	Source    string   `json:"source"` // the file the merges come from, or "embedded"
-}
-
-func (t *Tokenizer) metadata() []gguf.KV {
-	return []gguf.KV{
-		{Key: "tokenizer.kind", Value: t.Kind},
-		{Key: "tokenizer.merges", Value: t.Merges},
-		{Key: "tokenizer.vocab_size", Value: uint32(t.VocabSize)},
-		{Key: "tokenizer.sot", Value: uint32(t.SOT)},
-		{Key: "tokenizer.eot", Value: uint32(t.EOT)},
-	}
+// clipTokenizer returns the family's function that takes the merges from the tokenizer files of dir, else the embedded ones.
+func clipTokenizer(kind string) func(dir string, s *Spec) (*Tokenizer, error) {
+	return func(dir string, s *Spec) (*Tokenizer, error) { return readTokenizer(kind, dir, s) }
 }
 
 // readTokenizer takes the merges from the tokenizer files of dir ("": none), else the embedded ones.
@@ -49,7 +26,7 @@ func readTokenizer(kind, dir string, spec *Spec) (*Tokenizer, error) {
 		return nil, err
 	}
 	if merges == nil {
-		merges, from = vocab.CLIPMerges(), "embedded"
+		merges, from = vocab.CLIPMerges(), embedded
 	}
 	t := &Tokenizer{Kind: kind, Merges: merges, VocabSize: 512 + len(merges) + 2, Source: from}
 	t.SOT, t.EOT = t.VocabSize-2, t.VocabSize-1

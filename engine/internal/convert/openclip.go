@@ -128,7 +128,7 @@ func readOpenCLIPPreprocess(f *fields, s *Spec) *Preprocess {
 
 // inferSpec tells the hyper-parameters of a model with OpenAI's names from the shapes of its tensors. Heads and
 // activation do not show there; they stay unset.
-func inferSpec(f *tensorfile.File, n naming) (*Spec, error) {
+func inferSpec(f *tensorfile.File, n clipNames) (*Spec, error) {
 	shape := func(name string, rank int) []int64 {
 		if t := f.Tensor(name); t != nil && len(t.Shape) == rank {
 			return t.Shape
@@ -161,16 +161,11 @@ func countLayers(f *tensorfile.File, norm string) (n int) {
 	return n
 }
 
-// specFromShapes returns the hyper-parameters of an OpenAI or open_clip file that lies without configuration.
-func specFromShapes(fam family, f *tensorfile.File, n naming, label string) (*Spec, []string, error) {
+// specFromShapes returns the hyper-parameters of an open_clip file that lies without configuration. label is its name.
+func specFromShapes(f *tensorfile.File, n clipNames, label string) (*Spec, []string, error) {
 	s, err := inferSpec(f, n)
 	if err != nil {
 		return nil, nil, err
-	}
-	if fam == familyOpenAI {
-		s.Vision.Heads, s.Text.Heads = s.Vision.Width/64, s.Text.Width/64
-		s.Vision.Activation, s.Text.Activation = quickGELU, quickGELU
-		return s, nil, s.check(f.Parts[0])
 	}
 	for i := range archs {
 		if a := &archs[i]; a.matches(s) {
@@ -195,9 +190,4 @@ func activationByName(label string, a *arch) (string, []string) {
 		return gelu, nil
 	}
 	return gelu, []string{"the activation is not in the file and its name does not tell: GELU was assumed (name the architecture as " + a.name + "-quickgelu for QuickGELU)"}
-}
-
-// isHPSv2 tells HPSv2's checkpoints by their file name (HPS_v2_compressed.pt, HPS_v2.1_compressed.pt).
-func isHPSv2(s *source) bool {
-	return strings.Contains(s.label(), "hps_v2") || strings.Contains(s.label(), "hpsv2")
 }

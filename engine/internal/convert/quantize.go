@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"github.com/tia2-engine/tia2-engine/engine/internal/floats"
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
@@ -24,7 +23,7 @@ func Quantize(ctx context.Context, src, dst string, opt Options) error {
 		return err
 	}
 	defer g.Close()
-	if g.Str("general.architecture") != "clip" || g.Value("tia2.format") == nil {
+	if !isOurs(g) {
 		return fmt.Errorf("%s: not a model of this engine (architecture %q)", src, g.Str("general.architecture"))
 	}
 	if err := refuseOverwrite(dst, []string{src}); err != nil {
@@ -32,7 +31,7 @@ func Quantize(ctx context.Context, src, dst string, opt Options) error {
 	}
 	tensors := make([]gguf.Tensor, len(g.Tensors))
 	for i, t := range g.Tensors {
-		tensors[i] = gguf.Tensor{Name: t.Name, Dims: t.Dims, Type: typeOf(isMatrix(&t), t.Dims[0], dtype)}
+		tensors[i] = gguf.Tensor{Name: t.Name, Dims: t.Dims, Type: typeOf(len(t.Dims) == 2 && isMatrix(t.Name), t.Dims[0], dtype)}
 		if err := castable(&t, tensors[i].Type); err != nil {
 			return fmt.Errorf("%s: %w", src, err)
 		}
@@ -61,9 +60,9 @@ func Quantize(ctx context.Context, src, dst string, opt Options) error {
 	return w.Commit()
 }
 
-// isMatrix tells which tensors take the file's type: all two-dimensional ones but the position embeddings.
-func isMatrix(t *gguf.Tensor) bool {
-	return len(t.Dims) == 2 && !strings.HasSuffix(t.Name, ".position_embd")
+// isOurs tells whether this engine wrote a file.
+func isOurs(g *gguf.File) bool {
+	return knownArch(g.Str("general.architecture")) && g.Value("tia2.format") != nil
 }
 
 // castable refuses the casts that make no sense.

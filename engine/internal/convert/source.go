@@ -15,6 +15,7 @@ type source struct {
 	weights  string // a checkpoint file or a *.index.json
 	hf       string // config.json beside the weights, "" without
 	openCLIP string // open_clip_config.json beside the weights, "" without
+	med      string // med_config.json (BLIP, ImageReward) beside the weights, "" without
 	folder   bool   // the path is a folder, so its files belong together
 }
 
@@ -36,16 +37,37 @@ func findSource(path string) (*source, error) {
 	if !s.folder {
 		s.weights, dir = path, filepath.Dir(path)
 	}
-	if p := filepath.Join(dir, "config.json"); isFile(p) {
-		s.hf = p
+	for name, p := range map[string]*string{"config.json": &s.hf, "open_clip_config.json": &s.openCLIP, "med_config.json": &s.med} {
+		if at := filepath.Join(dir, name); isFile(at) {
+			*p = at
+		}
 	}
-	if p := filepath.Join(dir, "open_clip_config.json"); isFile(p) {
-		s.openCLIP = p
-	}
-	if s.folder {
+	switch {
+	case s.folder:
 		s.weights, err = s.findWeights()
+	case filepath.Base(path) == evaFile:
+		s.weights, err = besideEVA(path)
 	}
 	return s, err
+}
+
+// besideEVA returns the BLIP-2 checkpoint that the image tower at path belongs to, or path where that does not show.
+func besideEVA(path string) (string, error) {
+	found, err := checkpointFiles(filepath.Dir(path))
+	found = slices.DeleteFunc(found, func(name string) bool { return !strings.HasPrefix(strings.ToLower(name), "blip2") })
+	if err != nil || len(found) != 1 {
+		return path, err
+	}
+	return filepath.Join(filepath.Dir(path), found[0]), nil
+}
+
+// ownFolder is the folder whose other files belong to the weights, "" where that is not known: a lone .pt in a folder of
+// downloads has no tokenizer beside it.
+func (s *source) ownFolder() string {
+	if s.folder || s.hf != "" || s.openCLIP != "" || s.med != "" {
+		return filepath.Dir(s.weights)
+	}
+	return ""
 }
 
 // findWeights chooses the weights of a folder. Where it holds the same model for transformers and for open_clip, the
@@ -53,7 +75,7 @@ func findSource(path string) (*source, error) {
 func (s *source) findWeights() (string, error) {
 	var problem error
 	if s.hf != "" {
-		if problem = checkModelType(s.hf); problem == nil {
+		if problem = checkModelType(s.hf, "clip", "blip", "blip-2"); problem == nil {
 			if p := firstFile(s.path, hfWeights); p != "" {
 				return p, nil
 			}
@@ -65,6 +87,9 @@ func (s *source) findWeights() (string, error) {
 		}
 	}
 	found, err := checkpointFiles(s.path)
+	if len(found) > 1 { // the image tower of BLIP-2 is opened with the rest
+		found = slices.DeleteFunc(found, func(name string) bool { return name == evaFile })
+	}
 	switch {
 	case err != nil:
 		return "", err
@@ -78,8 +103,9 @@ func (s *source) findWeights() (string, error) {
 	return "", fmt.Errorf("%s: several checkpoints: name one of %s", s.path, strings.Join(found, ", "))
 }
 
-// checkModelType refuses a config.json of another family, before its weights are looked at.
-func checkModelType(path string) error {
+// checkModelType refuses a config.json of another family than the given ones, before its weights are looked at. Where no
+// model_type stands, CLIP is meant.
+func checkModelType(path string, kinds ...string) error {
 	f, err := readFields(path)
 	if err != nil {
 		return err
@@ -90,10 +116,13 @@ func checkModelType(path string) error {
 	if *f.err != nil {
 		return *f.err
 	}
-	if kind == "clip" || kind == "" && (len(classes) == 0 || slices.Contains(classes, "CLIPModel")) {
+	if kind == "" && (len(classes) == 0 || slices.Contains(classes, "CLIPModel")) {
+		kind = "clip"
+	}
+	if slices.Contains(kinds, kind) {
 		return nil
 	}
-	return fmt.Errorf("%s: model_type %q is not supported: expected clip", path, kind)
+	return fmt.Errorf("%s: model_type %q is not supported: expected %s", path, kind, alternatives(kinds))
 }
 
 // checkpointFiles lists the files of a folder that look like weights.
@@ -158,4 +187,4 @@ func (s *source) modelName() string {
 }
 
 // errNoConfig says that a Hugging Face checkpoint lies alone.
-var errNoConfig = errors.New("no config.json beside it: the heads and the activation stand there (or name the architecture)")
+var errNoConfig = errors.New("no config.json beside it: the heads and the activation stand there")

@@ -49,12 +49,12 @@ func writeSafetensors(t testing.TB, path string, list tensors, v float32) {
 }
 
 // tiny is a model with a vocabulary of 512 + 2 merges + 2.
-var tiny = Spec{4, 8, 4, Tower{8, 1, 2, 16, 1e-5, gelu}, 5, 516, Tower{6, 1, 3, 12, 1e-5, gelu}}
+var tiny = Spec{4, 8, 4, Tower{8, 1, 2, 16, 1e-5, gelu}, 5, 516, Tower{6, 1, 3, 12, 1e-5, gelu}, Pair{}}
 
 // tinyTensors lists what a checkpoint of a spec holds.
-func tinyTensors(s *Spec, n naming) tensors {
+func tinyTensors(s *Spec, n clipNames) tensors {
 	list := tensors{}
-	for _, o := range plan(s, n, nil) {
+	for _, o := range planCLIP(s, n, nil) {
 		for _, in := range o.inputs {
 			list[in.name] = in.shape
 		}
@@ -151,9 +151,10 @@ func TestFamilies(t *testing.T) {
 		want string
 	}{
 		"resnet":      {tensors{"visual.conv1.weight": one, "visual.layer1.0.conv1.weight": one}, "ResNet"},
-		"blip":        {tensors{"visual_encoder.blocks.0.norm1.weight": one}, "BLIP: this version has no BLIP encoders"},
-		"imagereward": {tensors{"blip.visual_encoder.blocks.0.norm1.weight": one}, "ImageReward"},
-		"blip2":       {tensors{"Qformer.bert.embeddings.LayerNorm.weight": one, "visual_encoder.blocks.0.norm1.weight": one}, "BLIP-2"},
+		"blip":        {tensors{"visual_encoder.blocks.0.norm1.weight": one}, "a BLIP or a relative of it without"},
+		"imagereward": {tensors{"blip.visual_encoder.blocks.0.norm1.weight": one}, "ImageReward without its head"},
+		"blip2":       {tensors{"Qformer.bert.embeddings.LayerNorm.weight": one, "visual_encoder.blocks.0.norm1.weight": one}, "Q-Former of BLIP-2"},
+		"coca":        {tensors{"visual.conv1.weight": one, "text_decoder.resblocks.0.ln_1.weight": one}, "CoCa"},
 		"siglip":      {tensors{"vision_model.head.probe": one, "text_model.embeddings.token_embedding.weight": one}, "SigLIP"},
 		"timm":        {tensors{"visual.trunk.cls_token": one}, "timm"},
 		"logit_bias":  {tensors{"logit_bias": one, "visual.conv1.weight": one}, "logit_bias"},
@@ -275,19 +276,87 @@ func TestRandom(t *testing.T) {
 		if err := Random(name, dst, 7, Options{DType: "q8_0"}); err != nil {
 			t.Fatal(err)
 		}
-		g := open(t, dst)
-		if g.HasData() || g.Value(gguf.SeedKey) != uint64(7) || g.Tensor("v.blk.0.attn_qkv.weight").Type != gguf.Q8_0 {
-			t.Errorf("%s: has data %v, seed %v", name, g.HasData(), g.Value(gguf.SeedKey))
-		}
 		if st, err := os.Stat(dst); err != nil || st.Size() > 2<<20 {
 			t.Errorf("%s: %d bytes, %v", name, st.Size(), err)
 		}
+		g := open(t, dst)
+		if g.Str("general.name") != "random:"+name {
+			t.Errorf("%s: the name is %q", name, g.Str("general.name"))
+		}
+		if name == "aesthetic" {
+			continue
+		}
+		if g.HasData() || g.Value(gguf.SeedKey) != uint64(7) || g.Tensor("v.blk.0.attn_qkv.weight").Type != gguf.Q8_0 {
+			t.Errorf("%s: has data %v, seed %v", name, g.HasData(), g.Value(gguf.SeedKey))
+		}
 	}
-	wantError(t, "blip", Random("imagereward", filepath.Join(dir, "x"), 1, Options{}), "this version has no BLIP encoders")
 	wantError(t, "unknown", Random("resnet", filepath.Join(dir, "x"), 1, Options{}), "vit-b-32")
 	g := open(t, filepath.Join(dir, "vit-g-14.gguf"))
 	if s := specOf(g); s.Vision.Heads != 16 || s.Vision.MLPWidth != 6144 || s.Vision.Layers != 40 {
 		t.Errorf("vit-g-14: %+v", s)
+	}
+}
+
+// Full-size models of the BLIP family must have the sizes of the published ones.
+func TestRandomBLIP(t *testing.T) {
+	bert := Tower{768, 12, 12, 3072, 1e-12, gelu}
+	for name, c := range map[string]struct {
+		reward, pipeline string
+		spec             Spec
+	}{
+		"blip-itm-base":  {"blip", "blip_squash", Spec{256, 384, 16, Tower{768, 12, 12, 3072, 1e-6, gelu}, 512, 30524, bert, Pair{2, 1e-6, 1, 0}}},
+		"blip-itm-large": {"blip", "blip_squash", Spec{256, 384, 16, Tower{1024, 24, 16, 4096, 1e-6, gelu}, 512, 30524, bert, Pair{2, 1e-6, 1, 0}}},
+		"imagereward":    {"imagereward", "openai", Spec{0, 224, 16, Tower{1024, 24, 16, 4096, 1e-6, gelu}, 512, 30524, bert, Pair{1, 1e-6, 1, 0}}},
+		"blip2-itm":      {"blip2", "blip_squash", Spec{256, 224, 14, Tower{1408, 39, 16, 6144, 1e-6, gelu}, 512, 30523, bert, Pair{2, 1e-5, 2, 32}}},
+	} {
+		dst := filepath.Join(t.TempDir(), "x.gguf")
+		if err := Random(name, dst, 1, Options{DType: "bf16"}); err != nil {
+			t.Fatal(err)
+		}
+		g := open(t, dst)
+		if s, p := specOf(g), preprocessOf(g); *s != c.spec || *p != (Preprocess{c.pipeline, c.spec.ImageSize, openAIMean, openAIStd}) || g.Str("tia2.reward") != c.reward {
+			t.Errorf("%s: %+v, %+v, %s", name, s, p, g.Str("tia2.reward"))
+		}
+		checkTypes(t, name, g, blipTensors(&c.spec), gguf.BF16)
+	}
+	dst := filepath.Join(t.TempDir(), "x.gguf")
+	if err := Random("blip-itm-base", dst, 1, Options{ImageSize: 224}); err != nil {
+		t.Fatal(err)
+	}
+	if g := open(t, dst); specOf(g).ImageSize != 224 || preprocessOf(g).Size != 224 || g.Tensor("v.position_embd").Dims[1] != 197 {
+		t.Errorf("at 224 pixels: %+v", specOf(g))
+	}
+	wantError(t, "a CLIP of another size", Random("vit-b-32", dst, 1, Options{ImageSize: 64}), "is for BLIP")
+}
+
+func TestRandomRewards(t *testing.T) {
+	for name, want := range map[string][3]string{"pickscore": {"pickscore", "hf_clip", "hf_clip"}, "hpsv2": {"hpsv2", "hpsv2", "open_clip"}, "vit-h-14": {"clip", "open_clip", "open_clip"}} {
+		dst := filepath.Join(t.TempDir(), "x.gguf")
+		if err := Random(name, dst, 1, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		g := open(t, dst)
+		got := [3]string{g.Str("tia2.reward"), g.Str("preprocess.pipeline"), g.Str("tokenizer.kind")}
+		if s := specOf(g); got != want || s.Vision.Width != 1280 || s.Vision.Heads != 16 || s.Vision.Activation != gelu {
+			t.Errorf("%s: %v, %+v", name, got, s)
+		}
+	}
+	heads := map[uint64][]float32{}
+	for _, seed := range []uint64{1, 2, 1} {
+		dst := filepath.Join(t.TempDir(), "x.gguf")
+		if err := Random("aesthetic", dst, seed, Options{DType: "q8_0"}); err != nil {
+			t.Fatal(err)
+		}
+		g := open(t, dst)
+		_, weight := values(t, g, "head.weight")
+		_, bias := values(t, g, "head.bias")
+		if len(weight) != 768 || bias[0] != 5 || heads[seed] != nil && !slices.Equal(heads[seed], weight) {
+			t.Errorf("seed %d: %d weights, bias %v, or other weights than before", seed, len(weight), bias)
+		}
+		heads[seed] = weight
+	}
+	if slices.Equal(heads[1], heads[2]) {
+		t.Error("two seeds give one head")
 	}
 }
 
@@ -336,8 +405,54 @@ func TestCached(t *testing.T) {
 	if b, err := CachedRandom(ctx, "vit-b-32", 1, cache, Options{}); err != nil || a != b {
 		t.Errorf("random: %s, %v", b, err)
 	}
-	if _, err := CachedRandom(ctx, "imagereward", 1, cache, Options{}); err == nil {
-		t.Error("random BLIP: no error")
+	if _, err := CachedRandom(ctx, "resnet", 1, cache, Options{}); err == nil {
+		t.Error("random:resnet: no error")
+	}
+	small, err := CachedRandom(ctx, "imagereward", 1, cache, Options{ImageSize: 112})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own, err := CachedRandom(ctx, "imagereward", 1, cache, Options{}); err != nil || own == small {
+		t.Errorf("another picture size: %s, %v", own, err)
+	}
+}
+
+// Everything that a converted file depends on makes it another file in the cache.
+func TestFingerprint(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range append([]string{"blip2_pretrained.pth"}, besideWeights...) {
+		writeFile(t, dir, name, `{"model_type":"clip"}`)
+	}
+	key := func(opt Options) string {
+		s, err := findSource(filepath.Join(dir, "blip2_pretrained.pth"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, err := s.fingerprint(opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	first := key(Options{})
+	for name, opt := range map[string]Options{"size": {ImageSize: 224}, "type": {DType: "f16"}, "reward": {Reward: "hpsv2"}, "pipeline": {Pipeline: "openai"}, "arch": {Arch: "a"}, "name": {Name: "a"}} {
+		if key(opt) == first {
+			t.Errorf("%s: the same key", name)
+		}
+	}
+	for _, name := range []string{"med_config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json", "config.json", "preprocessor_config.json", "eva_vit_g.pth", "blip2_pretrained.pth"} {
+		before := key(Options{})
+		writeFile(t, dir, name, `{"model_type":"clip","more":1}`)
+		if key(Options{}) == before {
+			t.Errorf("%s changed: the same key", name)
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		if name != "blip2_pretrained.pth" && key(Options{}) == before {
+			t.Errorf("%s is gone: the same key", name)
+		}
+		writeFile(t, dir, name, `{"model_type":"clip","more":1}`)
 	}
 }
 

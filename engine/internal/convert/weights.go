@@ -72,7 +72,7 @@ func typeOf(matrix bool, cols uint64, dtype gguf.Type) gguf.Type {
 func (j *job) tensors() []gguf.Tensor {
 	out := make([]gguf.Tensor, len(j.outputs))
 	for i, o := range j.outputs {
-		out[i] = gguf.Tensor{Name: o.name, Dims: []uint64{uint64(o.cols)}, Type: typeOf(o.matrix, uint64(o.cols), j.dtype)}
+		out[i] = gguf.Tensor{Name: o.name, Dims: []uint64{uint64(o.cols)}, Type: typeOf(o.matrix(), uint64(o.cols), j.dtype)}
 		if o.rows > 0 {
 			out[i].Dims = append(out[i].Dims, uint64(o.rows))
 		}
@@ -83,11 +83,23 @@ func (j *job) tensors() []gguf.Tensor {
 // write writes the values of output i.
 func (j *job) write(w io.Writer, i int, f *tensorfile.File) error {
 	o := &j.outputs[i]
-	e := encoder{job: j, w: w, dtype: typeOf(o.matrix, uint64(o.cols), j.dtype)}
+	e := encoder{job: j, w: w, dtype: typeOf(o.matrix(), uint64(o.cols), j.dtype)}
+	if err := e.output(o, f); err != nil {
+		return err
+	}
+	if e.odd > 0 {
+		j.note("%s: %d values are NaN or infinite", e.source, e.odd)
+	}
+	return nil
+}
+
+// output writes what an output's inputs hold, or what is computed of it.
+func (e *encoder) output(o *output, f *tensorfile.File) error {
+	var values [][]float32
 	for _, in := range o.inputs {
 		t := f.Tensor(in.name)
 		e.source = t.String()
-		if !in.transpose {
+		if o.compute == nil {
 			if err := t.Stream(o.cols, e.values); err != nil {
 				return err
 			}
@@ -97,25 +109,12 @@ func (j *job) write(w io.Writer, i int, f *tensorfile.File) error {
 		if err != nil {
 			return err
 		}
-		if err := e.pieces(transposed(all, int(in.shape[0]), int(in.shape[1])), int(o.cols)); err != nil {
-			return err
-		}
+		values = append(values, all)
 	}
-	if e.odd > 0 {
-		j.note("%s: %d values are NaN or infinite", e.source, e.odd)
+	if o.compute == nil {
+		return nil
 	}
-	return nil
-}
-
-// transposed returns the [cols, rows] matrix of a [rows, cols] one.
-func transposed(x []float32, rows, cols int) []float32 {
-	out := make([]float32, len(x))
-	for r := range rows {
-		for c := range cols {
-			out[c*rows+r] = x[r*cols+c]
-		}
-	}
-	return out
+	return e.pieces(o.compute(values), int(o.cols))
 }
 
 // encoder writes float32 values in a tensor's type. Pieces must hold whole rows, so that q8_0's blocks are whole.

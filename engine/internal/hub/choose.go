@@ -31,6 +31,10 @@ var weightSets = []struct {
 	{"open_clip_config.json", "", regexp.MustCompile(`^open_clip_pytorch_model\.bin$`)},
 }
 
+// companions are weights that are of use only beside others, whose names the expression tells: the image tower that LAVIS's
+// BLIP-2 checkpoints leave out.
+var companions = map[string]*regexp.Regexp{"eva_vit_g.pth": regexp.MustCompile(`^blip2_[^/]*\.pth$`)}
+
 var weightFile = regexp.MustCompile(`\.(safetensors|bin|pt|pth|ckpt|gguf)$`)
 
 // choose returns the files of the listing that a checkpoint needs, each with a name that is safe to write.
@@ -65,7 +69,7 @@ func choose(l Listing, ref Ref, include []string) ([]File, error) {
 	return files, nil
 }
 
-// named returns the file of that name and the small files beside it.
+// named returns the file of that name and what belongs to it beside it.
 func named(l Listing, name string) ([]File, error) {
 	var files []File
 	found := false
@@ -73,7 +77,7 @@ func named(l Listing, name string) ([]File, error) {
 		if f.Name == name {
 			found = true
 			files = append(files, f)
-		} else if path.Dir(f.Name) == path.Dir(name) && describing[path.Base(f.Name)] {
+		} else if path.Dir(f.Name) == path.Dir(name) && (describing[path.Base(f.Name)] || accompanies(path.Base(f.Name), path.Base(name))) {
 			files = append(files, f)
 		}
 	}
@@ -81,6 +85,12 @@ func named(l Listing, name string) ([]File, error) {
 		return nil, fmt.Errorf("it has no file %q; its weights files are %s", name, nameWeights(l))
 	}
 	return files, nil
+}
+
+// accompanies tells whether the weights called name are needed beside those called main.
+func accompanies(name, main string) bool {
+	of := companions[name]
+	return of != nil && of.MatchString(main)
 }
 
 func matching(l Listing, include []string) ([]File, error) {
@@ -136,6 +146,14 @@ func checkpoint(l Listing) ([]File, error) {
 	for _, f := range l.Files {
 		if weightFile.MatchString(f.Name) && !strings.Contains(f.Name, "/") {
 			weights = append(weights, f)
+		}
+	}
+	if len(weights) == 2 {
+		switch a, b := weights[0].Name, weights[1].Name; {
+		case accompanies(a, b):
+			weights, files = weights[1:], append(files, weights[0])
+		case accompanies(b, a):
+			weights, files = weights[:1], append(files, weights[1])
 		}
 	}
 	switch len(weights) {

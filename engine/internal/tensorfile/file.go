@@ -35,6 +35,18 @@ type File struct {
 // Tensor returns the tensor of the given name, nil when there is none.
 func (f *File) Tensor(name string) *Tensor { return f.byName[name] }
 
+// Join adds the tensors of another checkpoint file, with prefix before their names, for a model that lies in two. f then
+// owns the other's files; of the other File nothing may be used any more.
+func (f *File) Join(other *File, prefix string) error {
+	for _, t := range other.Tensors {
+		t.Name = prefix + t.Name
+	}
+	f.Tensors = append(f.Tensors, other.Tensors...)
+	f.Parts = append(f.Parts, other.Parts...)
+	f.closers = append(f.closers, other.closers...)
+	return f.index()
+}
+
 // Close closes the files.
 func (f *File) Close() error {
 	var errs []error

@@ -20,7 +20,7 @@ static inline void attention(const tia2_attention_head<E> *h, void (*few)(const 
     const size_t t = h->n > kFew ? every_block(h, prepare(h), 0) : 0;
     if (t == h->n) return;
     tia2_attention_head<E> rest = *h;
-    rest.q += t * h->stride;
+    rest.q += t * h->q_stride;
     rest.out += t * h->out_stride;
     rest.n -= t;
     few(&rest);

@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
+	"github.com/tia2-engine/tia2-engine/engine/internal/tokenizer"
+)
+
+// textReader turns a model's texts into ids.
+type textReader struct {
+	tokenizer *tokenizer.Tokenizer
+	bert      bool
+	limit     int   // most ids of a text; 0: the context, which C knows
+	enc       int32 // [ENC], which may be the first token of a pair; 0: the model has none
+	pairToken int32 // the first token of a pair; 0: as the tokenizer has it
+}
+
+// newTextReader reads the tokenizer.* keys of a file, and what the options change of it.
+func newTextReader(g *gguf.File, opt Options) (textReader, error) {
+	var r textReader
+	var err error
+	switch kind := g.Str("tokenizer.kind"); kind {
+	case "open_clip", "openai", "hf_clip":
+		merges, ok := g.Value("tokenizer.merges").([]string)
+		if !ok {
+			return r, errors.New("key tokenizer.merges: expected an array of strings")
+		}
+		r.tokenizer, err = tokenizer.New(kind, tokenizer.Vocabulary{Merges: merges})
+	case "bert":
+		r.bert = true
+		err = r.readBERT(g, opt)
+	default:
+		err = fmt.Errorf("key tokenizer.kind is %q: expected open_clip, openai, hf_clip or bert", kind)
+	}
+	r.apply(opt)
+	return r, err
+}
+
+// readBERT reads the keys of BERT's tokenizer.
+func (r *textReader) readBERT(g *gguf.File, opt Options) error {
+	words, ok := g.Value("tokenizer.words").([]string)
+	if !ok {
+		return errors.New("key tokenizer.words: expected an array of strings")
+	}
+	cleaning := g.Str("tokenizer.cleaning")
+	if opt.TextCleaning != "" {
+		cleaning = opt.TextCleaning
+	}
+	kind := tokenizer.BERT
+	switch cleaning {
+	case "", "none":
+	case "blip_caption":
+		kind = tokenizer.BLIPCaption
+	default:
+		return fmt.Errorf("key tokenizer.cleaning is %q: expected nothing or blip_caption", cleaning)
+	}
+	limit, _ := g.Value("tokenizer.max_length").(uint32) // without it nothing is cut
+	enc, _ := g.Value("tokenizer.enc").(uint32)
+	if limit == 1 || limit > 1<<20 || enc > 1<<30 {
+		return fmt.Errorf("keys tokenizer.max_length and .enc are %d and %d: expected a length of 0 or at least 2, and an id", limit, enc)
+	}
+	r.limit, r.enc = int(limit), int32(enc)
+	var err error
+	r.tokenizer, err = tokenizer.New(kind, tokenizer.Vocabulary{WordPieces: words})
+	return err
+}
+
+// apply obeys the options of texts and pairs.
+func (r *textReader) apply(opt Options) {
+	switch {
+	case opt.MaxLength > 0 && r.bert:
+		r.limit = opt.MaxLength
+	case opt.MaxLength < 0:
+		r.limit = 0
+	}
+	if opt.ITMToken == "enc" {
+		r.pairToken = r.enc
+	}
+}
+
+// fit sets the limit by the model's context.
+func (r *textReader) fit(context int) {
+	if r.limit == 0 || r.limit > context {
+		r.limit = context
+	}
+}
+
+// end is the id that a text is cut after where it stands in it: CLIP's texts are pooled at the first end-of-text token. -1:
+// BERT's are never cut.
+func (r *textReader) end() int32 {
+	if r.bert {
+		return -1
+	}
+	return r.tokenizer.EOT()
+}
+
+// read returns the ids of texts, from the first special token to the last. Equal texts share theirs.
+func (r *textReader) read(texts []string) [][]int32 {
+	seen := make(map[string][]int32, len(texts))
+	ids := make([][]int32, len(texts))
+	for i, text := range texts {
+		known, ok := seen[text]
+		if !ok {
+			known = r.tokenizer.Encode(text, r.limit)
+			seen[text] = known
+		}
+		ids[i] = known
+	}
+	return ids
+}
