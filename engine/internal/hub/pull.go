@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/tia2-engine/tia2-engine/internal/atomicfile"
 )
 
 // DefaultEndpoint is the hub that is asked unless HF_ENDPOINT names another.
@@ -258,11 +260,15 @@ func (o Options) remember(ref Ref, commit string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	tmp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
-	if err := os.WriteFile(tmp, []byte(commit), 0o644); err != nil {
+	f, err := atomicfile.Create(name)
+	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
 	}
-	return os.Rename(tmp, name)
+	defer f.Abort()
+	if _, err := f.WriteString(commit); err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	return f.Commit()
 }
 
 // recordName is the record's file under stateDir, one for each question.
