@@ -1,6 +1,7 @@
 # make            builds bin/tia2-engine
 # make bench      sets up, builds and runs the benchmark on the embedded model and set
 # make test       sets up, builds and runs all tests
+# make clients    the tests of the Python client, in a venv (part of make test; needs python3 with venv)
 # make lint       checks the rules of CONTRIBUTING.md that a script can check
 # make asan       the tests under the address sanitizer, and Go's under its race detector and cgo checks
 # make neon       development: the NEON kernels under qemu (Debian: qemu-user-static g++-aarch64-linux-gnu)
@@ -21,7 +22,7 @@ GO = $(GO_ENV) go
 # Vulkan in software (Mesa's lavapipe) is hidden by ggml unless it is named; the tests use it where there is no GPU.
 TEST_ENV = GGML_VK_VISIBLE_DEVICES=$${GGML_VK_VISIBLE_DEVICES-0}
 
-.PHONY: build bench test lint asan neon parity peers clean setup native
+.PHONY: build bench test lint asan neon parity peers clean setup native clients
 
 build: native
 	@mkdir -p bin
@@ -47,7 +48,11 @@ test: setup build
 	@$(TEST_ENV) $(GO) test -count=1 -race -short ./cgo/... ./engine/... ./bench/...
 	@echo "go test with cgocheck2"
 	@GOEXPERIMENT=cgocheck2 $(TEST_ENV) $(GO) test -count=1 -short ./cgo/... ./engine
+	@$(MAKE) --no-print-directory clients
 	@$(MAKE) --no-print-directory lint
+
+clients:
+	@clients/python/test.sh
 
 asan:
 	@$(MAKE) --no-print-directory native BUILD=build-asan CMAKE_FLAGS=-DTIA2_SANITIZE=ON

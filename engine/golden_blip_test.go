@@ -31,8 +31,8 @@ var blipGoldens = []blipGolden{
 	{"blip_pth", "model.pth", engine.Options{}, "token_ids", "pixel_values", "image_embeds", "image_feats", "text_feats", "itc", "itm_logits_cls", "itm_prob_cls"},
 	{"blip_pth enc", "model.pth", engine.Options{ITMToken: "enc"}, "token_ids", "pixel_values", "", "image_feats", "text_feats", "itc", "itm_logits_enc", "itm_prob_enc"},
 	{"blip_pth caption", "model.pth", engine.Options{ITMToken: "enc", TextCleaning: "blip_caption"}, "", "pixel_values", "", "image_feats", "", "itc_caption", "itm_logits_enc_caption", ""},
-	{"blip_pth resized", "model.pth", engine.Options{ImageSize: 96}, "token_ids", "resized_pixel_values", "", "resized_image_feats", "text_feats", "resized_itc", "resized_itm_logits_cls", ""},
-	{"blip_pth resized enc", "model.pth", engine.Options{ImageSize: 96, ITMToken: "enc"}, "", "resized_pixel_values", "", "resized_image_feats", "", "resized_itc", "resized_itm_logits_enc", ""},
+	{"blip_pth resized", "model.pth", engine.Options{}, "token_ids", "resized_pixel_values", "", "resized_image_feats", "text_feats", "resized_itc", "resized_itm_logits_cls", ""},
+	{"blip_pth resized enc", "model.pth", engine.Options{ITMToken: "enc"}, "", "resized_pixel_values", "", "resized_image_feats", "", "resized_itc", "resized_itm_logits_enc", ""},
 	{"blip_hf", "", engine.Options{MaxLength: 35}, "token_ids", "pixel_values", "image_embeds", "image_feats", "text_feats", "itc", "itm_logits_cls", "itm_prob_cls"},
 	{"blip_hf enc", "", engine.Options{MaxLength: 35, ITMToken: "enc"}, "token_ids", "pixel_values", "", "image_feats", "", "itc", "itm_logits_enc", "itm_prob_enc"},
 	{"blip_hf whole", "", engine.Options{}, "token_ids_notrunc", "pixel_values", "", "image_feats", "", "itc_notrunc", "itm_logits_cls_notrunc", ""},
@@ -77,6 +77,9 @@ func TestGoldenBLIP(t *testing.T) {
 			}
 			defer g.reader.Close()
 			c.opt.Backend, c.opt.CacheDir, c.opt.DType = "cpu", cache, "f32"
+			if strings.HasPrefix(c.pixels, "resized_") {
+				c.opt.ImageSize = resizedSize(t, index.Models[layout]["sizes"])
+			}
 			m, err := engine.Open(context.Background(), g.path, c.opt)
 			if err != nil {
 				t.Fatal(err)
@@ -91,6 +94,18 @@ func TestGoldenBLIP(t *testing.T) {
 			checkGoldenRewards(t, m, g, c)
 		})
 	}
+}
+
+// resizedSize returns the second picture size of a layout.
+func resizedSize(t *testing.T, sizes json.RawMessage) int {
+	t.Helper()
+	var s struct {
+		Resized int `json:"resized_image_size"`
+	}
+	if err := json.Unmarshal(sizes, &s); err != nil || s.Resized == 0 {
+		t.Fatalf("no resized_image_size in %s (%v)", sizes, err)
+	}
+	return s.Resized
 }
 
 func checkGoldenIDs(t *testing.T, m *engine.Model, texts []string, expected json.RawMessage) {

@@ -91,7 +91,8 @@ func newApp(con *console) *cli.App {
 	}
 	app.Commands = []*cli.Command{
 		benchCommand(con), embedCommand(con), scoreCommand(con), evalCommand(con), convertCommand(con), quantizeCommand(con),
-		inspectCommand(con), pullCommand(con), tokenizeCommand(con), preprocessCommand(con), devicesCommand(con), versionCommand(con),
+		inspectCommand(con), pullCommand(con), tokenizeCommand(con), preprocessCommand(con), devicesCommand(con),
+		serveCommand(con), loadtestCommand(con), versionCommand(con),
 	}
 	onUsage := func(_ *cli.Context, err error, _ bool) error { return usageError{err.Error()} }
 	app.OnUsageError = onUsage

@@ -26,7 +26,7 @@ func evalCommand(con *console) *cli.Command {
 		Description: "Every reward raw and as NAME_textnorm, and with two or more textnorm_mean and textnorm_ur. --rewards takes some of\n" +
 			"them only, --ensemble puts some of those into the two ensembles.",
 		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("images"), alignFlags()),
-			scaleFlag(),
+			scaleFlag("write rewards"),
 			&cli.StringSliceFlag{Name: "scores", Usage: "`FILE` of rewards that exist, repeatable; no model is run"},
 			&cli.StringFlag{Name: "save-scores", Usage: "keep the rewards in `FILE`: a run that ended early goes on there"},
 			&cli.StringFlag{Name: "plot", Usage: "draw the best-of-n curves to `FILE` (.svg or .png)"},

@@ -61,9 +61,9 @@ func imageSize(c *cli.Context) (int, error) {
 	return side, nil
 }
 
-// scaleFlag says in which scales rewards are written.
-func scaleFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "scale-convention", Usage: "write rewards as another program does, repeatable: `NAME` for all that know it, or REWARD=NAME; one of " +
+// scaleFlag says in which scales rewards are given; what is done so stands in the usage.
+func scaleFlag(what string) cli.Flag {
+	return &cli.StringSliceFlag{Name: "scale-convention", Usage: what + " as another program does, repeatable: `NAME` for all that know it, or REWARD=NAME; one of " +
 		strings.Join(engine.Conventions(""), ", "), DefaultText: "raw"}
 }
 

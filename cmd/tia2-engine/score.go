@@ -23,7 +23,7 @@ func scoreCommand(con *console) *cli.Command {
 			"Rewards: clip, pickscore, hpsv2, blip_itc, blip_itm, blip2_itc, blip2_itm, imagereward, and aesthetic, which takes the\n" +
 			"embeddings of its CLIP: name that with another --model. All models share a picture: it is decoded once.",
 		Flags: append(slices.Concat(modelFlags(), limitFlags(), embeddingFlags(), setFlags("set-images")),
-			scaleFlag(),
+			scaleFlag("write rewards"),
 			&cli.StringSliceFlag{Name: "images", Usage: "`FILE`, folder or pattern of pictures, repeatable; with --set, the folder of its pictures"},
 			&cli.StringFlag{Name: "texts", Usage: "`FILE` with one text a line; - is stdin"},
 			outFlag("`FILE` to write: .npz or .json of pairs, .jsonl of a set"),

@@ -161,6 +161,7 @@ template <class E, class F> static void check_all(const char *op, const char *is
     bench<E>(op, isa, fn, 50, 50, 64, false, layout::in_order);
     bench<E>(op, isa, fn, 257, 257, 64, false, layout::in_order);
     bench<E>(op, isa, fn, 257, 257, 80, false, layout::in_order);
+    bench<E>(op, isa, fn, 577, 577, 64, false, layout::in_order); // BLIP at 384 pixels
     bench<E>(op, isa, fn, 257, 1, 64, false, layout::in_order); // the last layer, for the class token
     bench<E>(op, isa, fn, 20, 20, 64, true, layout::in_order);
     bench<E>(op, isa, fn, 16, 3, 64, true, layout::scattered); // a branch of a tree of texts

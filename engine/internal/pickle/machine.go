@@ -18,10 +18,12 @@ type Machine struct {
 	Persistent func(id any) (any, error)             // the value behind a persistent id
 
 	src     *bufio.Reader
-	off     int64 // bytes consumed
+	data    []byte // the input instead of src, when src is nil; byte strings share its memory
+	off     int64  // bytes consumed
 	scratch [8]byte
 	limit   int64
 	ops     int
+	maxOps  int
 
 	stack []any
 	marks []int
@@ -37,7 +39,12 @@ const (
 
 // NewMachine returns a machine that reads from r, which should not be a bufio.Reader: it is read ahead.
 func NewMachine(r io.Reader) *Machine {
-	return &Machine{src: bufio.NewReaderSize(r, 1<<15), limit: MaxBytes}
+	return &Machine{src: bufio.NewReaderSize(r, 1<<15), limit: MaxBytes, maxOps: maxOps}
+}
+
+// newDataMachine returns a machine that reads b and runs at most ops opcodes.
+func newDataMachine(b []byte, ops int) *Machine {
+	return &Machine{data: b, limit: int64(len(b)), maxOps: ops}
 }
 
 // Offset returns how many bytes the pickles read so far take.
@@ -47,8 +54,8 @@ func (m *Machine) Offset() int64 { return m.off }
 func (m *Machine) Load() (any, error) {
 	m.stack, m.marks, m.memo = nil, nil, map[uint32]any{}
 	for m.err == nil {
-		if m.ops++; m.ops > maxOps {
-			m.fail("more than %d opcodes", maxOps)
+		if m.ops++; m.ops > m.maxOps {
+			m.fail("more than %d opcodes", m.maxOps)
 			break
 		}
 		op := m.u8()
@@ -145,7 +152,7 @@ func (m *Machine) stepScalar(op byte) {
 	case 0x8e, 0x96:
 		m.push(Bytes(m.bytes(m.u64())))
 	default:
-		m.fail("opcode 0x%02x is not one that PyTorch files hold", op)
+		m.fail("opcode 0x%02x is not read: it is none of protocols 2 to 5, or takes data from outside the pickle", op)
 	}
 }
 
@@ -397,6 +404,10 @@ func (m *Machine) cut(at int) []any {
 func (m *Machine) fixed(n int) []byte {
 	b := m.scratch[:n]
 	clear(b)
+	if m.err == nil && m.src == nil {
+		copy(b, m.take(uint64(n)))
+		return b
+	}
 	if m.err == nil && m.off+int64(n) > m.limit {
 		m.fail("the pickle is longer than %d MiB", m.limit>>20)
 	}
@@ -415,8 +426,22 @@ func (m *Machine) u8() byte    { return m.fixed(1)[0] }
 func (m *Machine) u32() uint32 { return binary.LittleEndian.Uint32(m.fixed(4)) }
 func (m *Machine) u64() uint64 { return binary.LittleEndian.Uint64(m.fixed(8)) }
 
+// take returns the next n bytes of data, which it does not copy; nil after an error.
+func (m *Machine) take(n uint64) []byte {
+	rest := m.data[m.off:]
+	if n > uint64(len(rest)) {
+		m.err = io.ErrUnexpectedEOF
+		return nil
+	}
+	m.off += int64(n)
+	return rest[:n:n]
+}
+
 // bytes reads n bytes. The buffer grows with what is really there.
 func (m *Machine) bytes(n uint64) []byte {
+	if m.err == nil && m.src == nil {
+		return m.take(n)
+	}
 	if m.err == nil && n > uint64(m.limit-m.off) {
 		m.fail("%d bytes are longer than a pickle may be (%d MiB)", n, m.limit>>20)
 	}
