@@ -161,7 +161,7 @@ func (r *rewardServer) options() (serve.Options, error) {
 		MaxBatchImages: c.Int("max-batch-images"), MaxBatchPairs: c.Int("max-batch-pairs"), MaxBatchTokens: c.Int("max-batch-tokens"),
 		MaxBatchTime: c.Duration("max-batch-time"), LatencyBudget: c.Duration("latency-budget"), QueueItems: c.Int("queue"), Timeout: c.Duration("timeout"),
 		MaxImages: c.Int("max-images"), MaxTexts: c.Int("max-texts"), MaxTextBytes: c.Int("max-text-bytes"),
-		MaxImageBytes: int64(limits.BytesMax), MaxImagePixels: int64(limits.PixelsMax),
+		MaxImageBytes: int64(limits.BytesMax),
 	}
 	if opt.LatencyBudget == 0 {
 		opt.LatencyBudget = -1 // the core takes 0 for its default

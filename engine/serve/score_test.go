@@ -60,6 +60,20 @@ func TestScore(t *testing.T) {
 	}
 }
 
+func TestLargePictureFailsAlone(t *testing.T) {
+	s := New(newFake(), Options{MaxImageBytes: 500})
+	imgs := []engine.Image{{Data: make([]byte, 501)}, picture("x")}
+	out, err := s.Score(t.Context(), ScoreRequest{Images: imgs, Texts: []string{"a"}, Rewards: []string{"clip"}})
+	must(t, err)
+	if !slices.Equal(out.Errors, []ItemError{{0, "the picture has 501 bytes: expected at most 500"}}) {
+		t.Errorf("errors %v", out.Errors)
+	}
+	if got := out.Scores[0]; !math.IsNaN(float64(got[0])) || math.IsNaN(float64(got[1])) {
+		t.Errorf("scores %v: expected NaN and a number", got)
+	}
+	checkIdle(t, s)
+}
+
 func TestRepeatedRewardIsACopy(t *testing.T) {
 	s := New(newFake(), Options{})
 	out, err := s.Score(t.Context(), ScoreRequest{Images: pictures("p", 1), Texts: []string{"a"}, Rewards: []string{"clip", "clip"}})
@@ -72,9 +86,7 @@ func TestRepeatedRewardIsACopy(t *testing.T) {
 
 func TestRefusedRequests(t *testing.T) {
 	one := pictures("p", 1)
-	opt := Options{MaxImages: 3, MaxTexts: 4, MaxTextBytes: 10, MaxImageBytes: 500, MaxImagePixels: 255, QueueItems: 6, QueueBytes: 1000}
-	big := engine.Image{Data: probePicture()} // 16 x 16
-	long := engine.Image{Data: make([]byte, 501)}
+	opt := Options{MaxImages: 3, MaxTexts: 4, MaxTextBytes: 10, MaxImageBytes: 500, QueueItems: 6, QueueBytes: 1000}
 	heavy := engine.Image{Data: make([]byte, 400)}
 	for name, c := range map[string]struct {
 		ask  func(*Server, context.Context) error
@@ -92,8 +104,6 @@ func TestRefusedRequests(t *testing.T) {
 		"images":              {score(ScoreRequest{Images: pictures("p", 4), Texts: []string{"a"}}), ErrTooLarge, "4 images: expected at most 3"},
 		"texts":               {score(ScoreRequest{Images: one, Texts: make([]string, 5)}), ErrTooLarge, "5 texts"},
 		"text bytes":          {score(ScoreRequest{Images: one, Texts: []string{"12345678901"}}), ErrTooLarge, "text 0 has 11 bytes"},
-		"image bytes":         {score(ScoreRequest{Images: []engine.Image{long}, Texts: []string{"a"}}), ErrTooLarge, "image 0 has 501 bytes"},
-		"image pixels":        {score(ScoreRequest{Images: []engine.Image{big}, Texts: []string{"a"}}), ErrTooLarge, "16 x 16 pixels"},
 		"all bytes":           {score(ScoreRequest{Images: []engine.Image{heavy, heavy, heavy}, Texts: []string{"a"}}), ErrTooLarge, "1201 bytes"},
 		"all pairs":           {score(ScoreRequest{Images: pictures("p", 3), Texts: make([]string, 4), All: true}), ErrTooLarge, "at most 6 pairs"},
 		"items":               {score(ScoreRequest{Images: one, Texts: []string{"a"}, Pairs: make([]engine.Pair, 7)}), ErrTooLarge, "7 items"},

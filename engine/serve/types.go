@@ -36,11 +36,10 @@ type Options struct {
 	Timeout       time.Duration // of a request without a deadline of its own; 2 min, < 0: none
 	ProbeTimeout  time.Duration // how long the probe of Ready may take, beside a batch that is being computed; 10 s
 
-	MaxImages      int   // pictures of a request; 4096
-	MaxTexts       int   // texts of a request; 16384
-	MaxTextBytes   int   // bytes of one text; 64 KiB
-	MaxImageBytes  int64 // bytes of one picture's file; 32 MiB
-	MaxImagePixels int64 // width * height of one picture; 67,108,864
+	MaxImages     int   // pictures of a request; 4096
+	MaxTexts      int   // texts of a request; 16384
+	MaxTextBytes  int   // bytes of one text; 64 KiB
+	MaxImageBytes int64 // bytes of one picture's file; 32 MiB
 
 	Observer Observer     // told of stages; may be nil
 	Logger   *slog.Logger // may be nil
@@ -61,7 +60,6 @@ func (o Options) withDefaults() Options {
 	fill(&o.MaxTexts, 16384)
 	fill(&o.MaxTextBytes, 64<<10)
 	fill(&o.MaxImageBytes, 32<<20)
-	fill(&o.MaxImagePixels, 64<<20)
 	if o.Observer == nil {
 		o.Observer = noObserver{}
 	}
