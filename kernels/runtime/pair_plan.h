@@ -1,5 +1,6 @@
 // pair_plan.h: pairs of images and texts cut into passes of a bounded size.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
