@@ -5,7 +5,7 @@
 # make lint       checks the rules of CONTRIBUTING.md that a script can check
 # make asan       the tests under the address sanitizer, and Go's under its race detector and cgo checks
 # make neon       development: the NEON kernels under qemu (Debian: qemu-user-static g++-aarch64-linux-gnu)
-# make parity     development: full-size models against the Python references (makes a venv)
+# make parity     development: full-size models against the Python references (makes a venv); ARGS="--list"
 # make peers      development: measured beside OpenVINO, ONNX Runtime and PyTorch (makes a venv); ARGS="--list"
 # make clean      removes what was built
 
@@ -71,7 +71,7 @@ neon:
 	@kernels/test/neon.sh $(BUILD)-neon
 
 parity: build
-	@$(GO_ENV) bench/parity/run.sh
+	@$(GO_ENV) bench/parity/run.sh $(ARGS)
 
 peers: build
 	@bench/peers/run.sh $(ARGS)
