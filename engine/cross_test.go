@@ -272,6 +272,34 @@ func TestTextCleaning(t *testing.T) {
 }
 
 // Options that a model has no use for are refused, or ignored where several models share them.
+// Texts that are cut are named, each once, and not without end.
+func TestCutTextsAreNamed(t *testing.T) {
+	var mu sync.Mutex
+	var notes []string
+	m := newTinyCross("imagereward").open(t, engine.Options{Note: func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		notes = append(notes, text)
+	}})
+	long := func(n int) string { return strings.Repeat("red ", 20+n) }
+	for range 2 {
+		if _, err := m.Score(context.Background(), discs(t, 1), []string{"a", long(0), long(1), long(0)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(notes) != 2 || !strings.Contains(notes[0], `imagereward: text "red red`) || !strings.Contains(notes[0], "longer than 8 tokens") {
+		t.Errorf("notes %q: expected one for each of two texts", notes)
+	}
+	for n := range 30 {
+		if _, err := m.Tokenize([]string{long(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(notes) != 9 || !strings.Contains(notes[8], "more texts are longer than 8 tokens") {
+		t.Errorf("%d notes, the last %q: expected 8 texts, and that there are more", len(notes), notes[len(notes)-1])
+	}
+}
+
 func TestOptionsOfTextsAndPairs(t *testing.T) {
 	models := map[string]*tinyModel{"clip": newTinyCLIP(516), "aesthetic": newTinyHead(8)}
 	for _, reward := range crossRewards {

@@ -59,8 +59,8 @@ type Options struct {
 	// one goroutine at a time. A call of several models tells the first one's: of texts each model counts its own, of pictures
 	// each does a share. May be nil.
 	Progress func(stage string, done, total int)
-	// Note is told what had to be assumed of a checkpoint, and what went wrong and is tried again or done without, one
-	// sentence each. With an embedding cache it is called from any goroutine. May be nil.
+	// Note is told what had to be assumed of a checkpoint, which texts were cut (the first few), and what went wrong and is tried
+	// again or done without, one sentence each. It is called from any goroutine. May be nil.
 	Note func(text string)
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
 	"github.com/tia2-engine/tia2-engine/engine/internal/tokenizer"
@@ -15,11 +16,46 @@ type textReader struct {
 	limit     int   // most ids of a text; 0: the context, which C knows
 	enc       int32 // [ENC], which may be the first token of a pair; 0: the model has none
 	pairToken int32 // the first token of a pair; 0: as the tokenizer has it
+	cut       *cutTexts
+}
+
+// cutTexts names the texts that were longer than the limit, each once and only the first few of them.
+type cutTexts struct {
+	reward string // of the model, as its file calls it
+	note   func(format string, args ...any)
+	sync.Mutex
+	names map[string]bool
+}
+
+// cutTextsNamed is how many texts are named that were cut.
+const cutTextsNamed = 8
+
+// add notes that a text was cut to so many tokens.
+func (c *cutTexts) add(text string, limit int) {
+	c.Lock()
+	defer c.Unlock()
+	if len(c.names) > cutTextsNamed || c.names[text] {
+		return
+	}
+	c.names[text] = true
+	if len(c.names) > cutTextsNamed {
+		c.note("%s: more texts are longer than %d tokens, and were cut; they are not named", c.reward, limit)
+		return
+	}
+	c.note("%s: text %s is longer than %d tokens: the rest was cut off", c.reward, shortened(text), limit)
+}
+
+// shortened quotes a text, or its beginning.
+func shortened(text string) string {
+	if r := []rune(text); len(r) > 60 {
+		return fmt.Sprintf("%q...", string(r[:60]))
+	}
+	return fmt.Sprintf("%q", text)
 }
 
 // newTextReader reads the tokenizer.* keys of a file, and what the options change of it.
 func newTextReader(g *gguf.File, opt Options) (textReader, error) {
-	var r textReader
+	r := textReader{cut: &cutTexts{reward: g.Str("tia2.reward"), note: opt.logf, names: map[string]bool{}}}
 	var err error
 	switch kind := g.Str("tokenizer.kind"); kind {
 	case "open_clip", "openai", "hf_clip":
@@ -103,7 +139,10 @@ func (r *textReader) read(texts []string) [][]int32 {
 	for i, text := range texts {
 		known, ok := seen[text]
 		if !ok {
-			known = r.tokenizer.Encode(text, r.limit)
+			var cut bool
+			if known, cut = r.tokenizer.EncodeCut(text, r.limit); cut {
+				r.cut.add(text, r.limit)
+			}
 			seen[text] = known
 		}
 		ids[i] = known

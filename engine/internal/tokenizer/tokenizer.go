@@ -81,6 +81,12 @@ func (t *Tokenizer) EOT() int32 { return t.eot }
 // maxLength is the most ids to return, both specials included: what is too much is cut off before the last one. 0 is no
 // limit; less than 2 counts as 2. Bytes that are not UTF-8 count as U+FFFD. The slice is the caller's.
 func (t *Tokenizer) Encode(text string, maxLength int) []int32 {
+	ids, _ := t.EncodeCut(text, maxLength)
+	return ids
+}
+
+// EncodeCut does the same and tells whether anything was cut off.
+func (t *Tokenizer) EncodeCut(text string, maxLength int) (ids []int32, cut bool) {
 	limit := math.MaxInt
 	if maxLength != 0 {
 		limit = max(maxLength, 2) - 1
@@ -88,11 +94,11 @@ func (t *Tokenizer) Encode(text string, maxLength int) []int32 {
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, string(utf8.RuneError))
 	}
-	ids := make([]int32, 1, min(limit-1, 14+len(text)/5)+2)
+	ids = make([]int32, 1, min(limit-1, 14+len(text)/5)+2)
 	ids[0] = t.sot
 	ids = t.append(ids, text, limit)
-	if len(ids) > limit {
+	if cut = len(ids) > limit; cut {
 		ids = ids[:limit]
 	}
-	return append(ids, t.eot)
+	return append(ids, t.eot), cut
 }
