@@ -52,18 +52,24 @@ type blipIndex struct {
 	Models map[string]map[string]json.RawMessage
 }
 
-// TestGoldenBLIP compares the five layouts of BLIP, BLIP-2 and ImageReward with their references, from files and strings to
-// rewards.
-func TestGoldenBLIP(t *testing.T) {
-	dir := sharedtest.Path(t, "golden", "blip")
+// readBLIPIndex reads expect.json of golden/blip, which is the folder dir.
+func readBLIPIndex(t *testing.T) (dir string, index blipIndex) {
+	t.Helper()
+	dir = sharedtest.Path(t, "golden", "blip")
 	data, err := os.ReadFile(filepath.Join(dir, "expect.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var index blipIndex
 	if err := json.Unmarshal(data, &index); err != nil {
 		t.Fatal(err)
 	}
+	return dir, index
+}
+
+// TestGoldenBLIP compares the five layouts of BLIP, BLIP-2 and ImageReward with their references, from files and strings to
+// rewards.
+func TestGoldenBLIP(t *testing.T) {
+	dir, index := readBLIPIndex(t)
 	cache := t.TempDir()
 	for _, c := range blipGoldens {
 		t.Run(c.name, func(t *testing.T) {
@@ -72,6 +78,7 @@ func TestGoldenBLIP(t *testing.T) {
 			for _, img := range index.Images {
 				g.images = append(g.images, engine.File(filepath.Join(dir, "images", img.File)))
 			}
+			var err error
 			if g.reader, err = npz.Open(filepath.Join(dir, layout, "expect.npz")); err != nil {
 				t.Fatal(err)
 			}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,21 +15,12 @@ import (
 
 	"github.com/tia2-engine/tia2-engine/engine"
 	"github.com/tia2-engine/tia2-engine/engine/internal/gguf"
-	"github.com/tia2-engine/tia2-engine/internal/sharedtest"
 )
 
 // TestGoldenBLIPLayers compares hidden states layer by layer. A model that is cut after layer k must give what its own last
 // norm, projection or head makes of the state that the reference has there.
 func TestGoldenBLIPLayers(t *testing.T) {
-	dir := sharedtest.Path(t, "golden", "blip")
-	data, err := os.ReadFile(filepath.Join(dir, "expect.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var index blipIndex
-	if err := json.Unmarshal(data, &index); err != nil {
-		t.Fatal(err)
-	}
+	dir, index := readBLIPIndex(t)
 	for layout, file := range map[string]string{"blip_pth": "model.pth", "blip_hf": "", "blip2_hf": "", "blip2_lavis": "", "imagereward": "ImageReward.pt"} {
 		t.Run(layout, func(t *testing.T) {
 			whole := filepath.Join(t.TempDir(), "whole.gguf")

@@ -363,7 +363,7 @@ func (r *rewardServer) run(ended context.Context, listeners []listener) error {
 	limit, cancel := context.WithTimeout(context.Background(), r.c.Duration("drain-timeout"))
 	defer cancel()
 	err := r.core.Drain(limit)
-	for _, l := range slices.Backward(listeners) { // the admin listener tells of the end until it comes
+	for _, l := range slices.Backward(listeners) { // HTTP last: it tells of the end until it comes
 		err = errors.Join(err, l.stop(limit))
 	}
 	return errors.Join(err, group.Wait())

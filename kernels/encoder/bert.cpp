@@ -94,6 +94,10 @@ bert load_bert(const gguf_file &file, weights &w, const std::string &arch, int64
     return b;
 }
 
+attention_shape groups_of(graph_builder &g, const bert &b, const char *name, int64_t n, int64_t queries, int64_t keys) {
+    return {b.size.heads, keys, 1, nullptr, attention_groups_input(g, name, n, queries, keys)};
+}
+
 ggml_tensor *embed_texts(graph_builder &g, const bert &b, int64_t n) {
     ggml_tensor *tokens = g.input("tokens", GGML_TYPE_I32, {n}), *positions = g.input("positions", GGML_TYPE_I32, {n});
     return layer_norm(g, "embd/ln", embed_tokens(g, "embd", tokens, positions, b.token_embd, b.position_embd), b.embd_ln);
@@ -127,11 +131,8 @@ ggml_tensor *run_bert(graph_builder &g, const bert &b, ggml_tensor *x, const ber
 ggml_tensor *run_text(graph_builder &g, const bert &b, const text_shape &s) {
     ggml_tensor *x = embed_texts(g, b, s.nodes);
     bert_rows    rows;
-    const auto   groups = [&](const char *name, int64_t queries) {
-        return attention_shape{b.size.heads, s.nodes, 1, nullptr, attention_groups_input(g, name, s.texts, queries, s.nodes)};
-    };
-    rows.self        = {groups("self", s.nodes), s.pairs};
-    rows.self_pooled = {groups("self_pooled", s.texts), s.tokens};
+    rows.self        = {groups_of(g, b, "self", s.texts, s.nodes, s.nodes), s.pairs};
+    rows.self_pooled = {groups_of(g, b, "self_pooled", s.texts, s.texts, s.nodes), s.tokens};
     rows.pooled      = {s.texts, nullptr};
     rows.pooled_at   = g.input("pooled", GGML_TYPE_I32, {s.texts});
     return run_bert(g, b, run_first_attention(g, b, x, rows.self), rows);

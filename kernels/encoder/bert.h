@@ -59,6 +59,9 @@ struct bert_rows {
     visible      cross, cross_pooled;
 };
 
+// n groups of queries that see some of the keys: an input, see attention_groups_input.
+attention_shape groups_of(graph_builder &g, const bert &b, const char *name, int64_t n, int64_t queries, int64_t keys);
+
 // Rows of tokens after the embedding norm, f32 [W, n]; rows of the queries, [W, Q].
 ggml_tensor *embed_texts(graph_builder &g, const bert &b, int64_t n);
 ggml_tensor *embed_queries(graph_builder &g, const bert &b);

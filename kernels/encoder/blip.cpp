@@ -61,21 +61,17 @@ ggml_tensor *blip::text_graph(graph_builder &g, const text_shape &s) {
 }
 
 ggml_tensor *blip::first_rows_graph(graph_builder &g, const text_shape &s) {
-    const attention_shape self{text_.size.heads, s.nodes, 1, nullptr, attention_groups_input(g, "self", s.texts, s.nodes, s.nodes)};
-    return run_first_attention(g, text_, embed_texts(g, text_, s.nodes), {self, s.pairs});
+    return run_first_attention(g, text_, embed_texts(g, text_, s.nodes), {groups_of(g, text_, "self", s.texts, s.nodes, s.nodes), s.pairs});
 }
 
 ggml_tensor *blip::pair_graph(graph_builder &g, const pair_shape &s) {
     const int64_t T = image_tokens();
-    const auto    groups = [&](const char *name, int64_t n, int64_t queries, int64_t keys) {
-        return attention_shape{text_.size.heads, keys, 1, nullptr, attention_groups_input(g, name, n, queries, keys)};
-    };
-    bert_rows rows;
+    bert_rows     rows;
     rows.states       = as_operand(g, "states", g.input("states", GGML_TYPE_F32, {state_width, T * s.images}), text_.layers[0].cross_kv);
-    rows.self         = {groups("self", s.pairs, s.tokens, s.tokens), s.seen};
-    rows.self_pooled  = {groups("self_pooled", s.pairs, s.pairs, s.tokens), s.tokens};
-    rows.cross        = {groups("cross", s.cross, s.tokens, T * s.images), s.tokens * T};
-    rows.cross_pooled = {groups("cross_pooled", s.cross_pooled, s.pairs, T * s.images), s.pairs * T};
+    rows.self         = {groups_of(g, text_, "self", s.pairs, s.tokens, s.tokens), s.seen};
+    rows.self_pooled  = {groups_of(g, text_, "self_pooled", s.pairs, s.pairs, s.tokens), s.tokens};
+    rows.cross        = {groups_of(g, text_, "cross", s.cross, s.tokens, T * s.images), s.tokens * T};
+    rows.cross_pooled = {groups_of(g, text_, "cross_pooled", s.cross_pooled, s.pairs, T * s.images), s.pairs * T};
     rows.pooled       = {s.pairs, nullptr};
     rows.pooled_at    = g.input("pooled", GGML_TYPE_I32, {s.pairs});
     ggml_tensor *x    = run_bert(g, text_, g.input("rows", GGML_TYPE_F32, {text_width, s.tokens}), rows);

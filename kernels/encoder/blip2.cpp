@@ -78,24 +78,19 @@ ggml_tensor *blip2::text_graph(graph_builder &g, const text_shape &s) {
 }
 
 ggml_tensor *blip2::first_rows_graph(graph_builder &g, const text_shape &s) {
-    const int64_t         n = s.nodes;
-    const attention_shape self{text_.size.heads, n, 1, nullptr, attention_groups_input(g, "self", 2 * s.texts, n, n)};
-    ggml_tensor          *q = repeat_rows(g, "queries", embed_queries(g, text_), s.texts);
-    ggml_tensor          *x = join_rows(g, "rows", q, embed_texts(g, text_, s.tokens));
-    return run_first_attention(g, text_, x, {self, s.pairs});
+    ggml_tensor *q = repeat_rows(g, "queries", embed_queries(g, text_), s.texts);
+    ggml_tensor *x = join_rows(g, "rows", q, embed_texts(g, text_, s.tokens));
+    return run_first_attention(g, text_, x, {groups_of(g, text_, "self", 2 * s.texts, s.nodes, s.nodes), s.pairs});
 }
 
 ggml_tensor *blip2::pair_graph(graph_builder &g, const pair_shape &s) {
     const int64_t T = image_tokens(), q_rows = queries * s.pairs, n = q_rows + s.tokens;
-    const auto    groups = [&](const char *name, int64_t count, int64_t q, int64_t keys) {
-        return attention_shape{text_.size.heads, keys, 1, nullptr, attention_groups_input(g, name, count, q, keys)};
-    };
-    bert_rows rows;
+    bert_rows     rows;
     rows.queries      = q_rows;
     rows.states       = as_operand(g, "states", g.input("states", GGML_TYPE_F32, {state_width, T * s.images}), text_.layers[0].cross_kv);
-    rows.self         = {groups("self", 2 * s.pairs, n, n), s.seen};
-    rows.self_pooled  = {groups("self_pooled", s.pairs, q_rows, n), queries * n};
-    rows.cross        = {groups("cross", s.cross, q_rows, T * s.images), q_rows * T};
+    rows.self         = {groups_of(g, text_, "self", 2 * s.pairs, n, n), s.seen};
+    rows.self_pooled  = {groups_of(g, text_, "self_pooled", s.pairs, q_rows, n), queries * n};
+    rows.cross        = {groups_of(g, text_, "cross", s.cross, q_rows, T * s.images), q_rows * T};
     rows.cross_pooled = rows.cross;
     rows.pooled       = {q_rows, nullptr};
     ggml_tensor *x    = run_bert(g, text_, g.input("rows", GGML_TYPE_F32, {text_width, n}), rows);
