@@ -3,7 +3,6 @@ package align
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -41,11 +40,10 @@ func NewModels(models []*engine.Model, opt engine.Options, scales engine.Scales)
 
 func newModels(infos []engine.Info, opt engine.Options, scales engine.Scales) (*Models, error) {
 	m := &Models{infos: infos, columns: make([][]Column, len(infos)), scales: scales}
-	count := map[string]int{}
 	var rewards []string
 	for _, info := range infos {
 		for _, reward := range info.Rewards {
-			if count[reward]++; count[reward] == 1 {
+			if !slices.Contains(rewards, reward) {
 				rewards = append(rewards, reward)
 			}
 		}
@@ -53,36 +51,12 @@ func newModels(infos []engine.Info, opt engine.Options, scales engine.Scales) (*
 	if err := scales.Check(rewards); err != nil {
 		return nil, err
 	}
-	taken := map[string]bool{}
-	for i, info := range infos {
-		for _, reward := range info.Rewards {
-			name := reward
-			if count[reward] > 1 {
-				name += "_" + plainName(info)
-			}
-			unique := name
-			for n := 2; taken[unique]; n++ {
-				unique = fmt.Sprintf("%s_%d", name, n)
-			}
-			taken[unique] = true
-			m.columns[i] = append(m.columns[i], Column{Reward: unique, Model: m.identity(info, reward, opt)})
+	for i, names := range engine.RewardNames(infos) {
+		for k, name := range names {
+			m.columns[i] = append(m.columns[i], Column{Reward: name, Model: m.identity(infos[i], infos[i].Rewards[k], opt)})
 		}
 	}
 	return m, nil
-}
-
-// plainName is the model's name without what would be odd in the name of a reward.
-func plainName(info engine.Info) string {
-	name := info.Name
-	if name == "" {
-		name = strings.TrimSuffix(filepath.Base(info.Spec), filepath.Ext(info.Spec))
-	}
-	return strings.Map(func(r rune) rune {
-		if r == ' ' || r == '/' || r == ',' || r < ' ' {
-			return '-'
-		}
-		return r
-	}, name)
 }
 
 // identity tells two models apart whose scores must not be mixed in one file: weights, number type, and the options

@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/tia2-engine/tia2-engine/engine"
+	"github.com/tia2-engine/tia2-engine/internal/distinct"
 )
 
 // OpenBackend opens the models that specs name, as engine.Open does, and makes a backend of them.
@@ -170,51 +169,12 @@ func (b *engineBackend) model(name string) (*engine.Model, error) {
 	return nil, fmt.Errorf("no model %q: %w", name, engine.ErrInvalid)
 }
 
-// serveNames returns infos with the names by which models and rewards are served, all distinct: a reward keeps its own
-// unless several models give it.
+// serveNames returns infos with the names by which models and rewards are served, all distinct.
 func serveNames(infos []engine.Info) []engine.Info {
-	givers := map[string]int{}
-	for _, info := range infos {
-		for _, reward := range info.Rewards {
-			givers[reward]++
-		}
-	}
-	models, rewards := map[string]bool{}, map[string]bool{}
+	taken, rewards := map[string]bool{}, engine.RewardNames(infos)
 	out := slices.Clone(infos)
 	for i := range out {
-		info := &out[i]
-		if info.Name == "" {
-			info.Name = strings.TrimSuffix(filepath.Base(info.Spec), filepath.Ext(info.Spec))
-		}
-		plain := plainName(info.Name)
-		info.Name = distinct(info.Name, models)
-		info.Rewards = slices.Clone(info.Rewards)
-		for k, reward := range info.Rewards {
-			if givers[reward] > 1 {
-				reward += "_" + plain
-			}
-			info.Rewards[k] = distinct(reward, rewards)
-		}
+		out[i].Name, out[i].Rewards = distinct.Name(infos[i].Title(), taken), rewards[i]
 	}
 	return out
-}
-
-// distinct returns name, with a number where it is taken, and takes it.
-func distinct(name string, taken map[string]bool) string {
-	unique := name
-	for n := 2; taken[unique]; n++ {
-		unique = fmt.Sprintf("%s_%d", name, n)
-	}
-	taken[unique] = true
-	return unique
-}
-
-// plainName is a model's name without what would be odd in the name of a reward.
-func plainName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r == ' ' || r == '/' || r == ',' || r < ' ' {
-			return '-'
-		}
-		return r
-	}, name)
 }

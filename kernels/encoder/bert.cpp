@@ -69,7 +69,6 @@ bert load_bert(const gguf_file &file, weights &w, const std::string &arch, int64
                int32_t context, int32_t vocab_size) {
     bert          b;
     const int64_t W = (b.size = load_sizes(file, arch + ".text")).width;
-    b.queries       = queries;
     b.token_embd    = w.get("t.token_embd.weight", {W, vocab_size});
     b.position_embd = w.get_f32("t.position_embd", {W, context});
     b.query_embd    = queries ? w.get_f32("t.query_embd", {W, queries}) : nullptr;

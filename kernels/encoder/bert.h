@@ -30,7 +30,6 @@ struct bert_layer {
 
 struct bert {
     layer_sizes             size;
-    int64_t                 queries;
     std::vector<bert_layer> layers;
     linear_weights          last_q, last_kv; // the last layer's qkv in two: pooled rows alone need a query there
     ggml_tensor            *token_embd, *position_embd, *query_embd;
