@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/rand"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // exchange is what is known of a request while it is answered. But for held, its handler's goroutine alone writes to it.
 type exchange struct {
-	h       *handler
+	h       *handler // this, held and written are of HTTP only
 	began   time.Time
 	id      string
 	client  string // who asks; "" before that is known
@@ -22,6 +23,17 @@ type exchange struct {
 	trace   trace.TraceID
 	held    atomic.Int64 // bytes of its body and of what was fetched, in the budget
 	written *answer
+}
+
+// outcome is the end of the request's line in the log.
+func (x *exchange) outcome() (attrs []slog.Attr) {
+	if x.trace.IsValid() {
+		attrs = append(attrs, slog.String("trace_id", x.trace.String()))
+	}
+	if x.err != nil {
+		attrs = append(attrs, slog.String("error", x.err.Error()))
+	}
+	return attrs
 }
 
 type exchangeKey struct{}
@@ -70,8 +82,7 @@ func Client(ctx context.Context) string {
 const maxRequestID = 128
 
 // requestID returns the identifier that a client gave its request, or a new one where it gave none that is plain.
-func requestID(r *http.Request) string {
-	id := r.Header.Get("X-Request-Id")
+func requestID(id string) string {
 	if id == "" || len(id) > maxRequestID {
 		return rand.Text()
 	}

@@ -52,7 +52,7 @@ type handler struct {
 // ServeHTTP answers one request, whatever its route's handler does.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a := &answer{ResponseWriter: w, timeout: h.cfg.WriteTimeout}
-	x := &exchange{h: h, began: time.Now(), id: requestID(r), written: a}
+	x := &exchange{h: h, began: time.Now(), id: requestID(r.Header.Get("X-Request-Id")), written: a}
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	setSecurityHeaders(w.Header(), r.TLS)
 	w.Header().Set("X-Request-Id", x.id)
@@ -143,13 +143,7 @@ func (h *handler) end(x *exchange, r *http.Request) {
 		slog.Int64("bytes_in", x.held.Load()), slog.Int64("bytes_out", x.written.bytes), slog.Duration("took", took),
 		slog.String("user_agent", r.UserAgent()),
 	}
-	if x.trace.IsValid() {
-		attrs = append(attrs, slog.String("trace_id", x.trace.String()))
-	}
-	if x.err != nil {
-		attrs = append(attrs, slog.String("error", x.err.Error()))
-	}
-	h.cfg.Logger.LogAttrs(ctx, level, "request", attrs...)
+	h.cfg.Logger.LogAttrs(ctx, level, "request", append(attrs, x.outcome()...)...)
 }
 
 // guard puts before a route what stands before every request.

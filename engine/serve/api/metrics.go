@@ -26,6 +26,9 @@ type Metrics struct {
 	seconds                               *prometheus.HistogramVec
 	panics                                prometheus.Counter
 
+	calls       *prometheus.CounterVec
+	callSeconds *prometheus.HistogramVec
+
 	works, items                             *prometheus.CounterVec
 	stages                                   *prometheus.HistogramVec
 	batches, units, images, tokens, answered *prometheus.CounterVec
@@ -50,6 +53,9 @@ func NewMetrics() *Metrics {
 	m.responseBytes = m.counter("tia2_http_response_bytes_total", "Bytes of answers written.", "route")
 	m.seconds = m.histogram("tia2_http_request_seconds", "Time from a request's headers to the end of its answer.", secondsBuckets, "route")
 	m.panics = m.counter("tia2_http_panics_total", "Handlers that panicked.").WithLabelValues()
+
+	m.calls = m.counter("tia2_grpc_calls_total", "gRPC calls by method, code and kind of error.", "method", "code", "error")
+	m.callSeconds = m.histogram("tia2_grpc_call_seconds", "Time from a call's message to its answer.", secondsBuckets, "method")
 
 	m.works = m.counter("tia2_requests_total", "Requests to the models, by kind (score, textnorm, embed) and kind of error.", "kind", "error")
 	m.items = m.counter("tia2_request_items_total", "Pairs, pictures and texts that were asked for.", "kind")
@@ -123,6 +129,15 @@ func (m *Metrics) end(x *exchange, status int, took time.Duration) {
 	m.requestBytes.WithLabelValues(route).Add(float64(x.held.Load()))
 	m.responseBytes.WithLabelValues(route).Add(float64(x.written.bytes))
 	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// called counts a gRPC call.
+func (m *Metrics) called(method, code string, err error, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.calls.WithLabelValues(method, code, Code(err)).Inc()
+	m.callSeconds.WithLabelValues(method).Observe(took.Seconds())
 }
 
 func (m *Metrics) panicked() {

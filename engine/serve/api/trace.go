@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -15,13 +16,14 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/stats"
 
 	"github.com/tia2-engine/tia2-engine/engine"
 	"github.com/tia2-engine/tia2-engine/engine/serve"
 )
 
 // Tracing sends spans to an OpenTelemetry collector: one a request, which belongs to the client's trace where it sends a
-// traceparent, with one below it for each stage (queue, compute, softmax); and one a batch, which is a trace of its own,
+// traceparent (header, or metadata of gRPC), with one below it for each stage (queue, compute, softmax); and one a batch, which is a trace of its own,
 // since requests share it. It is a serve.Observer and a serve.StageObserver; the zero pointer traces nothing. Methods may
 // be called from any goroutine.
 type Tracing struct {
@@ -68,6 +70,12 @@ func (t *Tracing) handler(pattern string, next http.Handler) http.Handler {
 	}
 	return otelhttp.NewHandler(next, pattern, otelhttp.WithTracerProvider(t.provider), otelhttp.WithPropagators(propagation.TraceContext{}),
 		otelhttp.WithMeterProvider(metricnoop.NewMeterProvider()), otelhttp.WithSpanNameFormatter(func(pattern string, _ *http.Request) string { return pattern }))
+}
+
+// calls gives each gRPC call a span, but those that public says need none.
+func (t *Tracing) calls(public func(method string) bool) stats.Handler {
+	return otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(t.provider), otelgrpc.WithPropagators(propagation.TraceContext{}),
+		otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()), otelgrpc.WithFilter(func(tag *stats.RPCTagInfo) bool { return !public(tag.FullMethodName) }))
 }
 
 // Stage implements serve.StageObserver: a span below that of the request.

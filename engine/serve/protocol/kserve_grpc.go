@@ -3,7 +3,9 @@ package protocol
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -15,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tia2-engine/tia2-engine/engine/serve"
+	"github.com/tia2-engine/tia2-engine/engine/serve/api"
 	pb "github.com/tia2-engine/tia2-engine/engine/serve/protocol/kservepb"
 )
 
@@ -33,7 +36,7 @@ type GRPCOptions struct {
 	// everybody in.
 	Authenticate func(ctx context.Context, authorization string) (client string, err error)
 
-	Interceptors []grpc.UnaryServerInterceptor // inside of authentication: traces, logs
+	Watch []grpc.ServerOption // of calls that were let in: api.Calls
 }
 
 // Limits of connections. A client that pings more often than every minPing is cut off; a connection without calls is
@@ -70,8 +73,10 @@ func GRPC(s *serve.Server, opt GRPCOptions) *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.ForceServerCodecV2(newBoundedCodec()),
 		grpc.InTapHandle((&gate{opt: opt}).enter),
-		grpc.ChainUnaryInterceptor(append([]grpc.UnaryServerInterceptor{named, recovered}, opt.Interceptors...)...),
+		grpc.ChainUnaryInterceptor(named),
 	}
+	options = append(options, opt.Watch...)
+	options = append(options, grpc.ChainUnaryInterceptor(recovered))
 	if opt.Credentials != nil {
 		options = append(options, grpc.Creds(opt.Credentials))
 	}
@@ -84,7 +89,7 @@ func GRPC(s *serve.Server, opt GRPCOptions) *grpc.Server {
 func recovered(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			answer, err = nil, status.Error(codes.Internal, "internal error")
+			answer, err = nil, grpcError(ctx, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
 		}
 	}()
 	return next(ctx, req)
@@ -108,11 +113,12 @@ func errorCode(err error) codes.Code {
 	return codes.Internal
 }
 
-// grpcError makes err a status.
-func grpcError(err error) error {
+// grpcError makes err a status, and notes it for the log. The text of an error of no known kind stays there.
+func grpcError(ctx context.Context, err error) error {
+	api.NoteError(ctx, err)
 	code, text := errorCode(err), err.Error()
 	if code == codes.Internal && !errors.Is(err, serve.ErrBackend) {
-		text = "a fault of the server"
+		text = "a fault of the server; its log has the reason under this call's x-request-id"
 	}
 	s := status.New(code, text)
 	if after, ok := serve.RetryAfter(err); ok {
@@ -145,7 +151,7 @@ func (g *kserveGRPC) ServerReady(ctx context.Context, _ *pb.ServerReadyRequest) 
 
 func (g *kserveGRPC) ModelReady(ctx context.Context, q *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
 	if _, err := g.k.rewards(q.Name, q.Version); err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	return &pb.ModelReadyResponse{Ready: g.k.s.Ready(ctx) == nil}, nil
 }
@@ -154,10 +160,10 @@ func (g *kserveGRPC) ServerMetadata(context.Context, *pb.ServerMetadataRequest) 
 	return &pb.ServerMetadataResponse{Name: platform, Version: g.k.opt.Version, Extensions: extensions}, nil
 }
 
-func (g *kserveGRPC) ModelMetadata(_ context.Context, q *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
+func (g *kserveGRPC) ModelMetadata(ctx context.Context, q *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {
 	inputs, outputs, err := g.k.describe(q.Name, q.Version)
 	if err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	list := func(infos []tensorInfo) (out []*pb.ModelMetadataResponse_TensorMetadata) {
 		for _, i := range infos {
@@ -170,10 +176,10 @@ func (g *kserveGRPC) ModelMetadata(_ context.Context, q *pb.ModelMetadataRequest
 	}, nil
 }
 
-func (g *kserveGRPC) ModelConfig(_ context.Context, q *pb.ModelConfigRequest) (*pb.ModelConfigResponse, error) {
+func (g *kserveGRPC) ModelConfig(ctx context.Context, q *pb.ModelConfigRequest) (*pb.ModelConfigResponse, error) {
 	inputs, outputs, err := g.k.describe(q.Name, q.Version)
 	if err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	config := &pb.ModelConfig{Name: q.Name, Platform: platform, Backend: platform}
 	for _, i := range inputs {
@@ -187,10 +193,10 @@ func (g *kserveGRPC) ModelConfig(_ context.Context, q *pb.ModelConfigRequest) (*
 	return &pb.ModelConfigResponse{Config: config}, nil
 }
 
-func (g *kserveGRPC) ModelStatistics(_ context.Context, q *pb.ModelStatisticsRequest) (*pb.ModelStatisticsResponse, error) {
+func (g *kserveGRPC) ModelStatistics(ctx context.Context, q *pb.ModelStatisticsRequest) (*pb.ModelStatisticsResponse, error) {
 	names, stats, err := g.k.statistics(q.Name, q.Version)
 	if err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	answer := &pb.ModelStatisticsResponse{}
 	for i, s := range stats {
@@ -212,11 +218,11 @@ func (g *kserveGRPC) ModelStatistics(_ context.Context, q *pb.ModelStatisticsReq
 func (g *kserveGRPC) ModelInfer(ctx context.Context, in *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 	q, err := readGRPCInfer(in)
 	if err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	result, err := g.k.infer(ctx, q)
 	if err != nil {
-		return nil, grpcError(err)
+		return nil, grpcError(ctx, err)
 	}
 	answer := &pb.ModelInferResponse{ModelName: in.ModelName, ModelVersion: modelVersion, Id: in.Id}
 	if result.errors != "" {
