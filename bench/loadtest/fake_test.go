@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tia2-engine/tia2-engine/engine"
+	"github.com/tia2-engine/tia2-engine/internal/pickle"
 )
 
 // score is the fake server's reward: it depends on every byte.
@@ -134,33 +135,44 @@ func (f *fake) kserve(w http.ResponseWriter, body []byte) {
 }
 
 func (f *fake) pickle(w http.ResponseWriter, body []byte) {
-	v, err := readPickle(body)
-	dict, ok := v.(map[string]any)
+	v, err := pickle.Decode(body)
+	dict, ok := v.(*pickle.Dict)
 	if err != nil || !ok {
 		http.Error(w, "bad", http.StatusBadRequest)
 		return
 	}
-	images, _ := dict["images"].(*list)
-	prompts, _ := dict["prompts"].(*list)
+	value, _ := dict.Get("images")
+	images, _ := value.(*pickle.List)
+	value, _ = dict.Get("prompts")
+	prompts, _ := value.(*pickle.List)
 	if images == nil || prompts == nil {
 		http.Error(w, "bad", http.StatusBadRequest)
 		return
 	}
 	var files [][]byte
 	var texts []string
-	for i := range images.items {
-		files, texts = append(files, []byte(images.items[i].(string))), append(texts, prompts.items[i].(string))
+	for i := range images.Items {
+		files, texts = append(files, images.Items[i].(pickle.Bytes)), append(texts, prompts.Items[i].(string))
 	}
-	b := append(appendText([]byte{0x80, 2, '}', '('}, "scores"), ']', '(')
-	for i, s := range f.scores(files, texts) {
-		x, ok := s.(float64)
-		if !ok || !utf8.ValidString(texts[i]) {
+	scores := f.scores(files, texts)
+	for i, s := range scores {
+		if _, ok := s.(float64); !ok || !utf8.ValidString(texts[i]) {
 			http.Error(w, "no picture could be read", http.StatusBadRequest)
 			return
 		}
-		b = appendFloat(b, x)
 	}
-	w.Write(append(b, 'e', 'u', '.'))
+	w.Write(pickled(scores))
+}
+
+// pickled is the answer of a server of pickled dicts.
+func pickled(scores []any) []byte {
+	var dict pickle.Dict
+	dict.Set("scores", scores)
+	b, err := pickle.Append(nil, &dict)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // work returns pictures with texts.

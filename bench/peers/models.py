@@ -189,6 +189,7 @@ def main(request: dict[str, str]) -> None:
     maker = Maker(Path(request["work"]), request["model"], Path(request["texts"]))
     if request["form"] == "tokens":
         out = Path(request["out"])
+        out.parent.mkdir(parents=True, exist_ok=True)  # no form of the model is there yet
         part = out.with_name(out.name + ".part")
         with part.open("wb") as file:
             np.save(file, tokens(maker.model, maker.texts))

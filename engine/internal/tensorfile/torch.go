@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/pickle"
+	"github.com/tia2-engine/tia2-engine/internal/pickle"
 )
 
 // storageRef is what a persistent id of a torch pickle names: a run of values somewhere in the file.

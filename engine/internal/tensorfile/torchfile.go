@@ -10,7 +10,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/tia2-engine/tia2-engine/engine/internal/pickle"
+	"github.com/tia2-engine/tia2-engine/internal/pickle"
 )
 
 // zipEntry is a storage kept as a file of a zip archive. PyTorch stores them uncompressed; other tools may deflate.

@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/tia2-engine/tia2-engine/engine"
-	"github.com/tia2-engine/tia2-engine/engine/internal/pickle"
 	"github.com/tia2-engine/tia2-engine/engine/serve"
 	"github.com/tia2-engine/tia2-engine/engine/serve/api"
+	"github.com/tia2-engine/tia2-engine/internal/pickle"
 )
 
 // Pickle returns the routes of the pickled dicts that ddpo-pytorch, flow_grpo, deepgen_rl and verl-omni send:

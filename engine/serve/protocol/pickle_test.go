@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tia2-engine/tia2-engine/engine"
-	"github.com/tia2-engine/tia2-engine/engine/internal/pickle"
 	"github.com/tia2-engine/tia2-engine/engine/serve"
+	"github.com/tia2-engine/tia2-engine/internal/pickle"
 )
 
 // clientRequest is a line of testdata/requests_numpyN.jsonl.
@@ -141,26 +141,23 @@ func dict(items ...any) *pickle.Dict {
 	return d
 }
 
-// pickled writes a request. Protocol 2 of Append has no bytes, so images are given apart, as protocol 3 writes them.
+// pickled writes a request.
 func pickled(t testing.TB, images []string, rest *pickle.Dict) []byte {
 	t.Helper()
-	b := []byte("\x80\x03}X\x06\x00\x00\x00images](")
-	for _, image := range images {
-		b = append(b, 'B', byte(len(image)), byte(len(image)>>8), 0, 0)
-		b = append(b, image...)
+	files := make([]any, len(images))
+	for i, image := range images {
+		files[i] = pickle.Bytes(image)
 	}
-	b = append(b, "es"...)
+	var dict pickle.Dict
+	dict.Set("images", files)
 	for _, e := range rest.Entries {
-		for _, v := range []any{e.Key, e.Value} {
-			one, err := pickle.Append(nil, v)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b = append(b, one[2:len(one)-1]...)
-		}
-		b = append(b, 's')
+		dict.Set(e.Key, e.Value)
 	}
-	return append(b, '.')
+	b, err := pickle.Append(nil, &dict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func TestPickleRoutesAndScales(t *testing.T) {

@@ -273,6 +273,7 @@ func TestAppend(t *testing.T) {
 		"doubles": {[]float64{0.1}, &List{Items: []any{0.1}}},
 		"one":     {float32(0.1), float64(float32(0.1))},
 		"texts":   {[]string{"", "a"}, &List{Items: []any{"", "a"}}},
+		"bytes":   {[]any{Bytes("\x00\xff"), Bytes{}}, &List{Items: []any{Bytes("\x00\xff"), Bytes{}}}},
 		"empty":   {[]float32{}, &List{}},
 		"dict":    {inner, inner},
 	} {

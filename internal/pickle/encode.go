@@ -6,11 +6,11 @@ import (
 	"math"
 )
 
-// Append writes v to b as one pickle of protocol 2, which every Python reads: nil, bool, int, int64, float32, float64,
-// string, []float32, []float64, []string, []any and *Dict with such values; numbers become Python's float and int,
-// slices lists. Anything else is an error, and so is a string that is longer than 2^32-1 bytes.
+// Append writes v to b as one pickle of protocol 3, which every Python 3 reads: nil, bool, int, int64, float32, float64,
+// string, Bytes, []float32, []float64, []string, []any and *Dict with such values; numbers become Python's float and int,
+// slices lists. Anything else is an error, and so are a string and bytes that are longer than 2^32-1.
 func Append(b []byte, v any) ([]byte, error) {
-	b, err := appendValue(append(b, 0x80, 2), v)
+	b, err := appendValue(append(b, 0x80, 3), v)
 	return append(b, '.'), err
 }
 
@@ -33,6 +33,8 @@ func appendValue(b []byte, v any) ([]byte, error) {
 		return appendFloat(b, v), nil
 	case string:
 		return appendText(b, v)
+	case Bytes:
+		return appendSized(append(b, 'B'), v)
 	case []float32:
 		return appendList(b, v, func(b []byte, x float32) ([]byte, error) { return appendFloat(b, float64(x)), nil })
 	case []float64:
@@ -58,11 +60,13 @@ func appendFloat(b []byte, v float64) []byte {
 	return binary.BigEndian.AppendUint64(append(b, 'G'), math.Float64bits(v))
 }
 
-func appendText(b []byte, s string) ([]byte, error) {
+func appendText(b []byte, s string) ([]byte, error) { return appendSized(append(b, 'X'), s) }
+
+func appendSized[T ~string | ~[]byte](b []byte, s T) ([]byte, error) {
 	if uint64(len(s)) > math.MaxUint32 {
-		return b, fmt.Errorf("a text of %d bytes is too long for a pickle", len(s))
+		return b, fmt.Errorf("%d bytes are too long for a value of a pickle", len(s))
 	}
-	return append(binary.LittleEndian.AppendUint32(append(b, 'X'), uint32(len(s))), s...), nil
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...), nil
 }
 
 func appendList[T any](b []byte, items []T, one func([]byte, T) ([]byte, error)) ([]byte, error) {
