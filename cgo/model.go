@@ -44,7 +44,7 @@ type ModelInfo struct {
 	TextFLOPsAttention, TextFLOPsPooled        float64
 }
 
-// OpenModel opens the GGUF file at path on a device ("auto", "cpu", "Vulkan0", ...) with the given number of CPU
+// OpenModel opens the GGUF file at path on a device (a name of Devices, in any case) with the given number of CPU
 // threads. Errors: ErrIO, ErrModel, ErrBackend, ErrMemory, ErrInvalid.
 func OpenModel(path, device string, threads int) (*Model, error) {
 	if threads < 1 || threads > math.MaxInt32 || strings.ContainsRune(path+device, 0) {

@@ -83,11 +83,3 @@ func TestParseBytes(t *testing.T) {
 		}
 	}
 }
-
-func TestFormatBytes(t *testing.T) {
-	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 5123456: "5.1 MB", 4 << 30: "4.3 GB", 999949: "999.9 kB", 999950: "1.0 MB", 5e15: "5000.0 TB"} {
-		if got := formatBytes(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
-	}
-}

@@ -2,12 +2,11 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/tia2-engine/tia2-engine/bench/report"
@@ -151,41 +150,13 @@ func orList(names []string) string {
 	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
-// byteUnits are what parseBytes knows, longer names before those that end them.
-var byteUnits = []struct {
-	name  string
-	bytes float64
-}{
-	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
-	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
-}
-
 // parseBytes reads a size such as 4GiB, 1.5 GB or 1000000. Upper and lower case are the same.
 func parseBytes(s string) (int64, error) {
-	for _, unit := range byteUnits {
-		digits := len(s) - len(unit.name)
-		if digits < 0 || !strings.EqualFold(s[digits:], unit.name) {
-			continue
-		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(s[:digits]), 64)
-		if v *= unit.bytes; err != nil || !(v >= 1 && v < math.MaxInt64) {
-			break
-		}
-		return int64(v), nil
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, errors.New("expected a size above 0 such as 500MB or 4GiB")
 	}
-	return 0, errors.New("expected a size above 0 such as 500MB or 4GiB")
-}
-
-// formatBytes writes a size in decimal units.
-func formatBytes(n int64) string {
-	v, units := float64(n), []string{"B", "kB", "MB", "GB", "TB"}
-	for ; v >= 999.95 && len(units) > 1; units = units[1:] {
-		v /= 1000
-	}
-	if units[0] == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", v, units[0])
+	return int64(n), nil
 }
 
 // modelSpecs returns the values of --model, or the embedded model.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"github.com/tia2-engine/tia2-engine/bench/align"
@@ -70,9 +71,9 @@ func (con *console) logEmbeddingCache(ms models) {
 		return fmt.Sprintf("%d of %d found (%.1f %%)", n.Found, n.Asked, 100*n.HitRate())
 	}
 	con.logf("embedding cache: images %s, texts %s; %s in %s, bound %s", found(all.Images), found(all.Texts),
-		formatBytes(all.Bytes), all.Dir, formatBytes(all.MaxBytes))
+		humanize.Bytes(uint64(all.Bytes)), all.Dir, humanize.Bytes(uint64(all.MaxBytes)))
 	if all.EvictedBytes > 0 {
-		con.logf("embedding cache: %s were evicted to keep the bound (--embeddings-cache-size)", formatBytes(int64(all.EvictedBytes)))
+		con.logf("embedding cache: %s were evicted to keep the bound (--embeddings-cache-size)", humanize.Bytes(uint64(all.EvictedBytes)))
 	}
 	if all.DroppedRows > 0 {
 		con.logf("embedding cache: %d embeddings were not kept", all.DroppedRows)

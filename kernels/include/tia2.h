@@ -83,7 +83,7 @@ tia2_status tia2_peak_measure(int32_t n_threads, tia2_peak *out, tia2_error *err
 typedef struct tia2_model tia2_model;
 
 typedef struct tia2_model_options {
-    const char *device;    // a tia2_device name or backend name, or "auto": the first of tia2_devices_list
+    const char *device;    // name of a tia2_device, in any case
     int32_t     n_threads; // CPU threads, >= 1
 } tia2_model_options;
 

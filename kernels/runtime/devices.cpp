@@ -75,12 +75,7 @@ std::string backend_name(ggml_backend_dev_t device) {
 
 ggml_backend_dev_t find_device(const std::string &name) {
     const auto all = devices();
-    auto       at  = all.end();
-    if (name == "auto") at = all.begin();
-    if (at == all.end())
-        at = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return lower(ggml_backend_dev_name(d)) == lower(name); });
-    if (at == all.end())
-        at = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return backend_name(d) == lower(name); });
+    const auto at  = std::find_if(all.begin(), all.end(), [&](ggml_backend_dev_t d) { return lower(ggml_backend_dev_name(d)) == lower(name); });
     if (at != all.end()) return *at;
 
     std::string have;

@@ -24,8 +24,7 @@ std::vector<ggml_backend_dev_t> devices();
 // "cpu", "vulkan", "cuda", "metal", or the lower-case name of another ggml backend.
 std::string backend_name(ggml_backend_dev_t device);
 
-// Finds a device by its name ("Vulkan0"), by its backend ("vulkan": its first), or "auto": the first there is.
-// Throws TIA2_EBACKEND and lists what there is.
+// Finds a device by its name ("Vulkan0"), in any case. Throws TIA2_EBACKEND and lists what there is.
 ggml_backend_dev_t find_device(const std::string &name);
 
 // Opens a device for computing; n_threads matters on the CPU only.

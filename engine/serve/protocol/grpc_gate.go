@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -29,7 +30,8 @@ const retryBusy = time.Second
 // enter lets a call in, until its context ends. Calls of probes need no key and are not counted.
 func (g *gate) enter(ctx context.Context, info *tap.Info) (context.Context, error) {
 	switch info.FullMethodName {
-	case pb.GRPCInferenceService_ServerLive_FullMethodName, pb.GRPCInferenceService_ServerReady_FullMethodName:
+	case pb.GRPCInferenceService_ServerLive_FullMethodName, pb.GRPCInferenceService_ServerReady_FullMethodName,
+		healthpb.Health_Check_FullMethodName:
 		return ctx, nil
 	}
 	if g.opt.Authenticate != nil {

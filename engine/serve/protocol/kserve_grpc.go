@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -30,10 +31,10 @@ type GRPCOptions struct {
 
 	Credentials credentials.TransportCredentials // nil: no TLS
 
-	// Authenticate is asked for every call but ServerLive and ServerReady, before its message is read: authorization is the
-	// value of that metadata key ("Bearer KEY"; x-api-key counts as well), "" where it is missing. It returns at once who the
-	// client is, "" for its address, or an error, which ends the call as Unauthenticated. api.Keys has it; nil lets
-	// everybody in.
+	// Authenticate is asked for every call but ServerLive, ServerReady and the health check, before its message is read:
+	// authorization is the value of that metadata key ("Bearer KEY"; x-api-key counts as well), "" where it is missing. It
+	// returns at once who the client is, "" for its address, or an error, which ends the call as Unauthenticated. api.Keys
+	// has it; nil lets everybody in.
 	Authenticate func(ctx context.Context, authorization string) (client string, err error)
 
 	Watch []grpc.ServerOption // of calls that were let in: api.Calls
@@ -51,8 +52,8 @@ const (
 	idle                = 30 * time.Minute
 )
 
-// GRPC returns a server of the Open Inference Protocol's GRPCInferenceService, and of Triton's ModelConfig and
-// ModelStatistics. The caller listens, calls Serve, and ends it with GracefulStop. See kserve.go for models and tensors.
+// GRPC returns a server of the Open Inference Protocol's GRPCInferenceService, with Triton's ModelConfig and
+// ModelStatistics, and of grpc.health.v1. The caller listens, calls Serve, and ends it with GracefulStop. See kserve.go for models and tensors.
 // A call's deadline is the request's; its error has the code that errorCode says, and RetryInfo where another try makes
 // sense.
 func GRPC(s *serve.Server, opt GRPCOptions) *grpc.Server {
@@ -82,6 +83,7 @@ func GRPC(s *serve.Server, opt GRPCOptions) *grpc.Server {
 	}
 	server := grpc.NewServer(options...)
 	pb.RegisterGRPCInferenceServiceServer(server, &kserveGRPC{k: newKServe(s, opt.Options)})
+	healthpb.RegisterHealthServer(server, &grpcHealth{s: s})
 	return server
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
@@ -218,6 +219,11 @@ func TestKServeRESTMetadata(t *testing.T) {
 // dialGRPC starts a gRPC server in memory and returns a client of it.
 func dialGRPC(t *testing.T, s *serve.Server, opt GRPCOptions) pb.GRPCInferenceServiceClient {
 	t.Helper()
+	return pb.NewGRPCInferenceServiceClient(connectGRPC(t, s, opt))
+}
+
+func connectGRPC(t *testing.T, s *serve.Server, opt GRPCOptions) *grpc.ClientConn {
+	t.Helper()
 	l := bufconn.Listen(1 << 20)
 	server := GRPC(s, opt)
 	go server.Serve(l)
@@ -228,7 +234,33 @@ func dialGRPC(t *testing.T, s *serve.Server, opt GRPCOptions) pb.GRPCInferenceSe
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return pb.NewGRPCInferenceServiceClient(conn)
+	return conn
+}
+
+// TestGRPCHealth: grpc.health.v1 says what Ready says, without a key.
+func TestGRPCHealth(t *testing.T) {
+	core := newCore(t, newFake(), serve.Options{})
+	c := healthpb.NewHealthClient(connectGRPC(t, core, GRPCOptions{Authenticate: func(context.Context, string) (string, error) {
+		return "", errors.New("a key is needed")
+	}}))
+	check := func(service string) (healthpb.HealthCheckResponse_ServingStatus, error) {
+		answer, err := c.Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		return answer.GetStatus(), err
+	}
+	for _, service := range []string{"", "inference.GRPCInferenceService"} {
+		if got, err := check(service); err != nil || got != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q: %v, %v", service, got, err)
+		}
+	}
+	if _, err := check("other"); status.Code(err) != codes.NotFound {
+		t.Errorf("another service: %v", err)
+	}
+	if err := core.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := check(""); err != nil || got != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("while it ends: %v, %v", got, err)
+	}
 }
 
 // grpcInfer makes a request with raw inputs.
