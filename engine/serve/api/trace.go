@@ -22,9 +22,9 @@ import (
 	"github.com/tia2-engine/tia2-engine/engine/serve"
 )
 
-// Tracing sends spans to an OpenTelemetry collector: one a request, which belongs to the client's trace where it sends a
-// traceparent (header, or metadata of gRPC), with one below it for each stage (queue, compute, softmax); and one a batch, which is a trace of its own,
-// since requests share it. It is a serve.Observer and a serve.StageObserver; the zero pointer traces nothing. Methods may
+// Tracing sends spans to an OpenTelemetry collector: one a request or gRPC call, which belongs to the client's trace where
+// it sends a traceparent, with one below it for each stage (queue, compute, softmax); and one a batch, which is a trace of its
+// own, since requests share it. It is a serve.Observer and a serve.StageObserver; the zero pointer traces nothing. Methods may
 // be called from any goroutine.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
