@@ -316,7 +316,7 @@ func (r *rewardServer) listenGRPC(opt protocol.Options) (listener, error) {
 	if err != nil {
 		return listener{}, fmt.Errorf("gRPC: %w", err)
 	}
-	options := protocol.GRPCOptions{Options: opt, MaxMessageBytes: int(r.cfg.MaxBodyBytes), Watch: api.Calls(r.cfg)}
+	options := protocol.GRPCOptions{Options: opt, MaxMessageBytes: int(r.cfg.MaxBodyBytes), Watch: api.Calls(r.cfg, protocol.IsProbe)}
 	if r.cfg.Keys != nil {
 		options.Authenticate = r.cfg.Keys.Authenticate
 	}

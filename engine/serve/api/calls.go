@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"path"
-	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -18,26 +17,25 @@ import (
 
 // Calls returns the options with which a gRPC server's calls are watched as Handler watches HTTP requests: each has an
 // identifier, which it answers as x-request-id, a line of the log, metrics, and a span. Interceptors before it say who asks
-// (WithClient); handlers tell it why they failed (NoteError).
-func Calls(cfg Config) []grpc.ServerOption {
-	cfg = cfg.withDefaults()
-	options := []grpc.ServerOption{grpc.ChainUnaryInterceptor((&calls{cfg}).watch)}
+// (WithClient); handlers tell it why they failed (NoteError). probe tells of a full method name whether it is a health check:
+// those have no span, and a line with level debug only.
+func Calls(cfg Config, probe func(method string) bool) []grpc.ServerOption {
+	c := &calls{cfg.withDefaults(), probe}
+	options := []grpc.ServerOption{grpc.ChainUnaryInterceptor(c.watch)}
 	if cfg.Tracing != nil {
-		options = append(options, grpc.StatsHandler(cfg.Tracing.calls(publicCall)))
+		options = append(options, grpc.StatsHandler(cfg.Tracing.calls(probe)))
 	}
 	return options
 }
 
-type calls struct{ cfg Config }
-
-// publicCall tells whether a method is a health check: no span, and a line with level debug only.
-func publicCall(method string) bool {
-	return slices.Contains([]string{"ServerLive", "ServerReady", "ModelReady", "Check"}, path.Base(method))
+type calls struct {
+	cfg   Config
+	probe func(method string) bool
 }
 
 func (c *calls) watch(ctx context.Context, in any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 	x := &exchange{began: time.Now(), id: requestID(header(ctx, "x-request-id")), client: Client(ctx), route: path.Base(info.FullMethod),
-		public: publicCall(info.FullMethod), trace: trace.SpanContextFromContext(ctx).TraceID()}
+		public: c.probe(info.FullMethod), trace: trace.SpanContextFromContext(ctx).TraceID()}
 	// Fails only for a context that is not a call's.
 	_ = grpc.SetHeader(ctx, metadata.Pairs("x-request-id", x.id))
 	out, err := next(context.WithValue(ctx, exchangeKey{}, x), in)

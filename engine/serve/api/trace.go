@@ -72,10 +72,10 @@ func (t *Tracing) handler(pattern string, next http.Handler) http.Handler {
 		otelhttp.WithMeterProvider(metricnoop.NewMeterProvider()), otelhttp.WithSpanNameFormatter(func(pattern string, _ *http.Request) string { return pattern }))
 }
 
-// calls gives each gRPC call a span, but those that public says need none.
-func (t *Tracing) calls(public func(method string) bool) stats.Handler {
+// calls gives each gRPC call a span, but probes.
+func (t *Tracing) calls(probe func(method string) bool) stats.Handler {
 	return otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(t.provider), otelgrpc.WithPropagators(propagation.TraceContext{}),
-		otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()), otelgrpc.WithFilter(func(tag *stats.RPCTagInfo) bool { return !public(tag.FullMethodName) }))
+		otelgrpc.WithMeterProvider(metricnoop.NewMeterProvider()), otelgrpc.WithFilter(func(tag *stats.RPCTagInfo) bool { return !probe(tag.FullMethodName) }))
 }
 
 // Stage implements serve.StageObserver: a span below that of the request.

@@ -27,11 +27,24 @@ type gate struct {
 // retryBusy is when a call that found too many others may be tried again.
 const retryBusy = time.Second
 
-// enter lets a call in, until its context ends. Calls of probes need no key and are not counted.
-func (g *gate) enter(ctx context.Context, info *tap.Info) (context.Context, error) {
-	switch info.FullMethodName {
+// needsNoKey tells whether a method says no more than how the server is.
+func needsNoKey(method string) bool {
+	switch method {
 	case pb.GRPCInferenceService_ServerLive_FullMethodName, pb.GRPCInferenceService_ServerReady_FullMethodName,
 		healthpb.Health_Check_FullMethodName:
+		return true
+	}
+	return false
+}
+
+// IsProbe tells whether a method, by its full name, is a health check, as api.Calls asks.
+func IsProbe(method string) bool {
+	return needsNoKey(method) || method == pb.GRPCInferenceService_ModelReady_FullMethodName
+}
+
+// enter lets a call in, until its context ends. Calls that need no key are not counted.
+func (g *gate) enter(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if needsNoKey(info.FullMethodName) {
 		return ctx, nil
 	}
 	if g.opt.Authenticate != nil {

@@ -37,7 +37,7 @@ func TestWatchedCalls(t *testing.T) {
 	core := newCore(t, backend, serve.Options{Observer: api.Observers(metrics, tracing)})
 	var log bytes.Buffer
 	cfg := api.Config{Logger: slog.New(slog.NewJSONHandler(&log, nil)), Metrics: metrics, Tracing: tracing}
-	c := dialGRPC(t, core, GRPCOptions{Watch: api.Calls(cfg)})
+	c := dialGRPC(t, core, GRPCOptions{Watch: api.Calls(cfg, IsProbe)})
 
 	const parent = "4bf92f3577b34da6a3ce929d0e0e4736"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), "traceparent", "00-"+parent+"-00f067aa0ba902b7-01", "x-request-id", "mine-1")
